@@ -1,0 +1,1 @@
+"""What a user types: the `psc` command, one short file a verb."""

@@ -1,0 +1,1 @@
+"""Archives at scale: sources, shards, Ray actors, Parquet datasets."""
