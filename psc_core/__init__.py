@@ -1,0 +1,50 @@
+"""PSC: image compression by posterior sampling with a pre-trained diffusion model.
+
+The public names are loaded when first used, so that tools which only move stored bytes (truncating, querying)
+never import torch.
+
+    >>> import psc_core
+    >>> prior = psc_core.load_prior("photo")                      # doctest: +SKIP
+    >>> stream = psc_core.encode(image, prior)                    # doctest: +SKIP
+    >>> psc_core.decode(stream.truncate(tier=1), prior)           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "encode": "codec",
+    "encode_batch": "codec",
+    "decode": "codec",
+    "decode_batch": "codec",
+    "load_prior": "priors",
+    "Prior": "priors.base",
+    "Profile": "profiles",
+    "get_profile": "profiles",
+    "Stream": "coding.container",
+    "Tier": "coding.container",
+    "SharedHeader": "coding.container",
+    "EncodeReport": "coding.container",
+    "PscError": "errors",
+}
+__all__ = list(_HOME)
+
+if TYPE_CHECKING:
+    from psc_core.codec import decode, decode_batch, encode, encode_batch
+    from psc_core.coding.container import EncodeReport, SharedHeader, Stream, Tier
+    from psc_core.errors import PscError
+    from psc_core.priors import load_prior
+    from psc_core.priors.base import Prior
+    from psc_core.profiles import Profile, get_profile
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'psc_core' has no attribute {name!r}")
+    return getattr(import_module(f"psc_core.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Quantizers, probability laws, range coding and the stream container."""

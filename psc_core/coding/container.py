@@ -1,0 +1,247 @@
+"""The stream container: tiers of checksummed chunks.
+
+A tier is ``varint(groups)`` followed by ``groups x canvases`` chunks, canvas by canvas within a group of stages. A
+chunk is ``varint(length)`` and, if the length is not zero, a 16-bit checksum, a 16-bit hash of the decoder's state
+after the chunk, and the range-coded payload. The end of every chunk is a cut point: plain slicing there leaves a valid
+stream, since a chunk vouches for itself. Nothing here needs the model, or torch.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from psc_core.coding.header import ImageHeader, SharedHeader
+from psc_core.coding.varint import Reader, varint
+from psc_core.errors import CorruptStream, CutStream, StreamError, TierOutOfRange
+
+
+class Chunk(NamedTuple):
+    """Range-coded payload of some stages of one canvas, and the state hash that its decoder must reach."""
+
+    payload: bytes
+    state: int
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier's bytes, and the offsets at which they may be cut (the last one is their length)."""
+
+    data: bytes
+    cuts: tuple[int, ...]
+    groups: int = field(repr=False)
+    chunks: tuple[Chunk, ...] = field(repr=False)
+
+    @classmethod
+    def build(cls, chunks: Sequence[Chunk], *, canvases: int, index: int) -> Tier:
+        """Lay out ``groups x canvases`` chunks as tier number ``index``."""
+        out = bytearray(varint(len(chunks) // canvases))
+        cuts = []
+        for place, chunk in enumerate(chunks):
+            out += varint(len(chunk.payload))
+            if chunk.payload:
+                state = chunk.state.to_bytes(2, "little")
+                out += _checksum(index, place, state + chunk.payload) + state + chunk.payload
+            cuts.append(len(out))
+        return cls(bytes(out), tuple(cuts), len(chunks) // canvases, tuple(chunks))
+
+    @classmethod
+    def read(cls, reader: Reader, *, canvases: int, index: int, partial: bool = False) -> Tier:
+        """Read one tier; it may end early, at a cut (or anywhere, with ``partial``)."""
+        start = reader.position
+        groups = reader.varint(f"tier {index}")
+        chunks: list[Chunk] = []
+        cuts: list[int] = []
+        while len(chunks) < groups * canvases and reader.left:
+            try:
+                chunks.append(_read_chunk(reader, index, len(chunks)))
+            except CutStream:
+                if not partial:
+                    raise
+                reader.position = len(reader.data)
+                break
+            cuts.append(reader.position - start)
+        end = start + cuts[-1] if cuts else reader.position
+        return cls(reader.data[start:end], tuple(cuts), groups, tuple(chunks))
+
+    @property
+    def complete(self) -> bool:
+        """Whether no chunk was cut off (canvases are known to the stream, so this compares with what it holds)."""
+        return self._canvases == 0 or len(self.chunks) == self.groups * self._canvases
+
+    @cached_property
+    def _canvases(self) -> int:
+        return len(self.chunks) // self.groups if self.groups and len(self.chunks) % self.groups == 0 else -1
+
+    def cut(self, max_bytes: int) -> Tier | None:
+        """The longest valid prefix of at most ``max_bytes`` bytes, or None if not one chunk fits."""
+        kept = sum(cut <= max_bytes for cut in self.cuts)
+        if not kept:
+            return None
+        return Tier(self.data[: self.cuts[kept - 1]], self.cuts[:kept], self.groups, self.chunks[:kept])
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What encoding cost and what it reached; never part of the bytes.
+
+    nfe: denoiser calls times samples; seconds: wall clock; tier_psnr (dB) and tier_ssim: per tier, of the mean of the
+    encoder's posterior samples, or empty if they were not measured.
+    """
+
+    nfe: int
+    seconds: float
+    tier_psnr: tuple[float, ...] = ()
+    tier_ssim: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One image's progressive stream."""
+
+    shared: SharedHeader
+    image: ImageHeader
+    tiers: tuple[Tier, ...]
+    report: EncodeReport | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def height(self) -> int:
+        return self.image.height
+
+    @property
+    def width(self) -> int:
+        return self.image.width
+
+    @property
+    def channels(self) -> int:
+        return self.image.channels
+
+    @property
+    def image_header(self) -> bytes:
+        """The few bytes that are this image's own."""
+        return self.image.to_bytes()
+
+    @property
+    def canvases(self) -> int:
+        """How many canvases the image is cut into."""
+        from psc_core.canvas import count_canvases
+
+        return count_canvases(self.height, self.width, self.shared.profile.canvas)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the standalone form, all headers counted."""
+        return len(self.shared.to_bytes()) + len(self.image_header) + sum(len(t.data) for t in self.tiers)
+
+    @property
+    def bpp(self) -> float:
+        """Bits a pixel of the standalone form."""
+        return 8 * self.nbytes / (self.height * self.width)
+
+    def to_bytes(self) -> bytes:
+        """The standalone ``.psc`` form."""
+        return self.shared.to_bytes() + self.image_header + b"".join(t.data for t in self.tiers)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, partial: bool = False) -> Stream:
+        """Read the standalone form; with ``partial``, keep the whole chunks of a file cut anywhere.
+
+        Raises:
+            NotAStream, UnknownVersion, CorruptStream, CutStream: see :mod:`psc_core.errors`.
+        """
+        reader = Reader(bytes(data))
+        shared = SharedHeader.read(reader)
+        image = ImageHeader.read(reader)
+        stream = cls(shared, image, ())
+        tiers: list[Tier] = []
+        while reader.left:
+            if len(tiers) == shared.profile.tiers:
+                raise CorruptStream(f"{reader.left} bytes after the last tier")
+            tiers.append(Tier.read(reader, canvases=stream.canvases, index=len(tiers), partial=partial))
+        return cls(shared, image, _without_empty_end(tiers))
+
+    @classmethod
+    def from_parts(cls, shared: SharedHeader, image_header: bytes, tiers: Sequence[bytes]) -> Stream:
+        """A dataset's row as a stream. ``tiers`` ascend; the last may have been cut at one of its cuts."""
+        image = ImageHeader.from_bytes(image_header)
+        stream = cls(shared, image, ())
+        if len(tiers) > shared.profile.tiers:
+            raise TierOutOfRange(f"{len(tiers)} tiers given, but the profile makes {shared.profile.tiers}")
+        read = []
+        for index, raw in enumerate(tiers):
+            reader = Reader(bytes(raw))
+            read.append(Tier.read(reader, canvases=stream.canvases, index=index))
+            if reader.left:
+                raise CorruptStream(f"{reader.left} bytes too many in tier {index}")
+        return cls(shared, image, tuple(read))
+
+    def truncate(self, *, tier: int | None = None, max_bytes: int | None = None) -> Stream:
+        """Keep tiers 0..``tier``, or the longest prefix of at most ``max_bytes`` bytes in standalone form.
+
+        Raises:
+            TierOutOfRange: the stream does not hold that tier, or not even its headers fit the budget.
+        """
+        if (tier is None) == (max_bytes is None):
+            raise ValueError("give exactly one of tier and max_bytes")
+        if tier is not None:
+            return Stream(self.shared, self.image, self.tiers[: self.check_tier(tier) + 1])
+        left = int(max_bytes or 0) - len(self.shared.to_bytes()) - len(self.image_header)
+        if left < 0:
+            raise TierOutOfRange(f"max_bytes={max_bytes}: the headers alone take {max_bytes - left} bytes")  # type: ignore[operator]
+        kept: list[Tier] = []
+        for whole in self.tiers:
+            cut = whole.cut(left)
+            if cut is not None:
+                kept.append(cut)
+            if cut is None or len(cut.data) < len(whole.data):
+                break
+            left -= len(whole.data)
+        return Stream(self.shared, self.image, tuple(kept))
+
+    def check_tier(self, tier: int | None) -> int:
+        """``tier``, or the last one for None. Raises :class:`TierOutOfRange`."""
+        if tier is None:
+            return len(self.tiers) - 1
+        if not 0 <= tier < len(self.tiers):
+            raise TierOutOfRange(f"tier {tier}: this stream holds tiers 0 to {len(self.tiers) - 1}")
+        return tier
+
+    def verify(self) -> None:
+        """Check every checksum again, without a model. Raises :class:`CorruptStream` or :class:`CutStream`."""
+        again = Stream.from_parts(self.shared, self.image_header, [t.data for t in self.tiers])
+        if again.tiers != self.tiers:
+            raise CorruptStream("the tiers do not read back as they are")
+
+
+def _read_chunk(reader: Reader, tier: int, place: int) -> Chunk:
+    what = f"chunk {place} of tier {tier}"
+    length = reader.varint(what)
+    if not length:
+        return Chunk(b"", 0)
+    if reader.left < 4 + length:
+        raise CutStream(
+            f"the bytes end inside {what}: {4 + length} expected, {reader.left} left. What comes before is whole: "
+            "read it with partial=True"
+        )
+    checksum = reader.take(2, what)
+    body = reader.take(2 + length, what)
+    if checksum != _checksum(tier, place, body):
+        raise CorruptStream(f"the checksum of {what} does not match: its bytes were changed")
+    return Chunk(body[2:], int.from_bytes(body[:2], "little"))
+
+
+def _checksum(tier: int, place: int, body: bytes) -> bytes:
+    return crc_hqx(body, crc_hqx(varint(tier) + varint(place) + varint(len(body)), 0xFFFF)).to_bytes(2, "little")
+
+
+def _without_empty_end(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
+    kept = list(tiers)
+    while kept and not kept[-1].chunks and kept[-1].groups:
+        kept.pop()
+    return tuple(kept)
+
+
+__all__ = ["Chunk", "EncodeReport", "ImageHeader", "SharedHeader", "Stream", "StreamError", "Tier"]

@@ -1,0 +1,119 @@
+"""Profiles: everything that changes the bytes of a stream, in one frozen object.
+
+A profile's digest is the core of a dataset's fingerprint. A name and revision, once released, never changes its
+meaning: a stream stores the name and only the fields that differ from the registered ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from psc_core.errors import InvalidProfile, UnknownProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What every codec needs. Lengths are in pixels (or latent pixels)."""
+
+    name: str
+    codec: str
+    """Which stage loop reads the other fields: ``psc`` (dense rows) or another registered codec."""
+    tiers: int
+    """How many tiers a stream is given, at least 1."""
+    canvas: int
+    """Largest side of a canvas; a larger image is cut into canvases, each coded alone."""
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 over every field."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def overrides(self) -> dict[str, Any]:
+        """The fields that differ from the registered profile of the same name."""
+        base = dataclasses.asdict(_registered(self.name))
+        return {k: v for k, v in dataclasses.asdict(self).items() if base.get(k) != v}
+
+    def check(self) -> None:
+        """Raise :class:`InvalidProfile` unless every field has a possible value."""
+        for field, low in (("tiers", 1), ("canvas", 16)):
+            _at_least(self, field, low)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperProfile(Profile):
+    """PSC as published (Elata et al., Algorithms 1 and 2, Appendix A): one AdaSense step a stage."""
+
+    name: str = "paper"
+    codec: str = "psc"
+    tiers: int = 4
+    canvas: int = 256
+    samples: int = 16
+    """s, posterior samples a stage."""
+    rows: int = 12
+    """r, rows of H a stage."""
+    stages: int = 6
+    """Stages a tier. The paper matches their number to the rate; a tier of 6 stages holds 72 rows."""
+    steps: int = 25
+    """Denoising steps a posterior sample."""
+    eta: float = 1.0
+    """DDRM's η: share of fresh noise in a step."""
+    sampler: str = "ddrm"
+    restore_samples: int = 64
+    """``mean`` restoration: how many posterior samples are averaged."""
+    perceptual_steps: int = 100
+    """``perceptual`` restoration: steps of ΠGDM."""
+
+    def check(self) -> None:
+        super().check()
+        for field, low in (("samples", 2), ("rows", 1), ("stages", 1), ("steps", 1), ("restore_samples", 1)):
+            _at_least(self, field, low)
+        if self.rows >= self.samples:
+            raise InvalidProfile(
+                f"rows={self.rows} with samples={self.samples}: s centred samples span at most s-1 directions; "
+                f"choose rows < samples"
+            )
+        if not 0.0 <= self.eta <= 1.0:
+            raise InvalidProfile(f"eta={self.eta}: expected a number in [0, 1]")
+        if self.sampler not in ("ddrm", "ddpm"):
+            raise InvalidProfile(f"sampler={self.sampler!r}: expected 'ddrm' or 'ddpm'")
+
+
+_PROFILES: dict[str, Profile] = {"paper": PaperProfile()}
+
+
+def profile_names() -> list[str]:
+    """Names that :func:`get_profile` knows, in order of registration."""
+    return list(_PROFILES)
+
+
+def get_profile(name: str | Profile, **overrides: Any) -> Profile:
+    """Return the registered profile ``name`` with some fields replaced.
+
+    Raises:
+        UnknownProfile: no profile of that name.
+        InvalidProfile: a field that the profile has not, or a value that it cannot have.
+    """
+    base = _registered(name) if isinstance(name, str) else name
+    known = {f.name for f in dataclasses.fields(base)} - {"name", "codec"}
+    if unknown := set(overrides) - known:
+        raise InvalidProfile(f"profile {base.name!r} has no field {sorted(unknown)}; it has {sorted(known)}")
+    profile = dataclasses.replace(base, **overrides)
+    profile.check()
+    return profile
+
+
+def _registered(name: str) -> Profile:
+    try:
+        return _PROFILES[name]
+    except KeyError:
+        raise UnknownProfile(f"no profile {name!r}; choose one of {', '.join(_PROFILES)}") from None
+
+
+def _at_least(profile: Profile, field: str, low: int) -> None:
+    value = getattr(profile, field)
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InvalidProfile(f"{field}={value!r}: expected a whole number of at least {low}")
