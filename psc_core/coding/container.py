@@ -11,12 +11,11 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 from psc_core.coding.header import ImageHeader, SharedHeader
 from psc_core.coding.varint import Reader, varint
-from psc_core.errors import CorruptStream, CutStream, StreamError, TierOutOfRange
+from psc_core.errors import CorruptStream, CutStream, TierOutOfRange
 
 
 class Chunk(NamedTuple):
@@ -38,15 +37,16 @@ class Tier:
     @classmethod
     def build(cls, chunks: Sequence[Chunk], *, canvases: int, index: int) -> Tier:
         """Lay out ``groups x canvases`` chunks as tier number ``index``."""
-        out = bytearray(varint(len(chunks) // canvases))
+        groups = len(chunks) // canvases
+        out = bytearray(varint(groups))
         cuts = []
         for place, chunk in enumerate(chunks):
             out += varint(len(chunk.payload))
             if chunk.payload:
                 state = chunk.state.to_bytes(2, "little")
-                out += _checksum(index, place, state + chunk.payload) + state + chunk.payload
+                out += _checksum(index, groups, place, state + chunk.payload) + state + chunk.payload
             cuts.append(len(out))
-        return cls(bytes(out), tuple(cuts), len(chunks) // canvases, tuple(chunks))
+        return cls(bytes(out), tuple(cuts), groups, tuple(chunks))
 
     @classmethod
     def read(cls, reader: Reader, *, canvases: int, index: int, partial: bool = False) -> Tier:
@@ -57,7 +57,7 @@ class Tier:
         cuts: list[int] = []
         while len(chunks) < groups * canvases and reader.left:
             try:
-                chunks.append(_read_chunk(reader, index, len(chunks)))
+                chunks.append(_read_chunk(reader, index, groups, len(chunks)))
             except CutStream:
                 if not partial:
                     raise
@@ -66,15 +66,6 @@ class Tier:
             cuts.append(reader.position - start)
         end = start + cuts[-1] if cuts else reader.position
         return cls(reader.data[start:end], tuple(cuts), groups, tuple(chunks))
-
-    @property
-    def complete(self) -> bool:
-        """Whether no chunk was cut off (canvases are known to the stream, so this compares with what it holds)."""
-        return self._canvases == 0 or len(self.chunks) == self.groups * self._canvases
-
-    @cached_property
-    def _canvases(self) -> int:
-        return len(self.chunks) // self.groups if self.groups and len(self.chunks) % self.groups == 0 else -1
 
     def cut(self, max_bytes: int) -> Tier | None:
         """The longest valid prefix of at most ``max_bytes`` bytes, or None if not one chunk fits."""
@@ -216,7 +207,7 @@ class Stream:
             raise CorruptStream("the tiers do not read back as they are")
 
 
-def _read_chunk(reader: Reader, tier: int, place: int) -> Chunk:
+def _read_chunk(reader: Reader, tier: int, groups: int, place: int) -> Chunk:
     what = f"chunk {place} of tier {tier}"
     length = reader.varint(what)
     if not length:
@@ -228,13 +219,14 @@ def _read_chunk(reader: Reader, tier: int, place: int) -> Chunk:
         )
     checksum = reader.take(2, what)
     body = reader.take(2 + length, what)
-    if checksum != _checksum(tier, place, body):
+    if checksum != _checksum(tier, groups, place, body):
         raise CorruptStream(f"the checksum of {what} does not match: its bytes were changed")
     return Chunk(body[2:], int.from_bytes(body[:2], "little"))
 
 
-def _checksum(tier: int, place: int, body: bytes) -> bytes:
-    return crc_hqx(body, crc_hqx(varint(tier) + varint(place) + varint(len(body)), 0xFFFF)).to_bytes(2, "little")
+def _checksum(tier: int, groups: int, place: int, body: bytes) -> bytes:
+    where = b"".join(map(varint, (tier, groups, place, len(body))))
+    return crc_hqx(body, crc_hqx(where, 0xFFFF)).to_bytes(2, "little")
 
 
 def _without_empty_end(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
@@ -244,4 +236,4 @@ def _without_empty_end(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
     return tuple(kept)
 
 
-__all__ = ["Chunk", "EncodeReport", "ImageHeader", "SharedHeader", "Stream", "StreamError", "Tier"]
+__all__ = ["Chunk", "EncodeReport", "ImageHeader", "SharedHeader", "Stream", "Tier"]

@@ -1,0 +1,91 @@
+"""Choosing a backend: the fastest one that passes its known-answer test in this process."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import torch
+
+from psc_core.errors import PscError
+from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, Backend, QuantizedWeight, TorchQuantized
+from psc_core.exact.torch_backends import BFloat16MM, Float32Conv, Float32MM, IntMM
+
+VARIABLE = "PSC_EXACT_BACKEND"
+"""Environment variable that names the backend to use; one that fails its test is then an error."""
+
+
+def backend_names(device: str = "cpu") -> list[str]:
+    """Backends for a kind of device, fastest first."""
+    return list(_CUDA if torch.device(device).type == "cuda" else _CPU)
+
+
+@cache
+def get_backend(device: str = "cpu", name: str | None = None) -> Backend:
+    """The backend ``name``, or the first that passes its known-answer test on ``device``.
+
+    Raises:
+        PscError: the named backend is unknown or wrong here, or (never seen) none is right.
+    """
+    table = _CUDA if torch.device(device).type == "cuda" else _CPU
+    wanted = name or os.environ.get(VARIABLE)
+    if wanted is not None and wanted not in table:
+        raise PscError(f"no exact backend {wanted!r} on {device}; choose one of {', '.join(table)}")
+    for candidate in [wanted] if wanted else list(table):
+        if known_answer(candidate, device):
+            return table[candidate]()
+        if wanted:
+            raise PscError(f"exact backend {wanted!r} fails its known-answer test on {device}: unset {VARIABLE}")
+    raise PscError(f"no exact backend gives right sums on {device}: tried {', '.join(table)}")
+
+
+@cache
+def known_answer(name: str, device: str = "cpu") -> bool:
+    """Whether backend ``name`` can run on ``device`` and gives the right integers, extremes included."""
+    table = _CUDA if torch.device(device).type == "cuda" else _CPU
+    try:
+        return all(_agrees(table[name](), device, *case) for case in _CASES)
+    except (RuntimeError, OSError, NotImplementedError, TypeError, ImportError):
+        return False
+
+
+_CASES = ((16, 24, 3, 1, 1, False), (232, 8, 3, 1, 1, True), (48, 40, 1, 1, 0, True), (20, 16, 3, 2, 1, False))
+"""(channels in, channels out, kernel, stride, padding, all values at their extremes)."""
+
+
+def _agrees(
+    backend: Backend, device: str, channels: int, out: int, size: int, stride: int, padding: int, extreme: bool
+) -> bool:
+    state = torch.arange(2 * 9 * 7 * channels, dtype=torch.int64).view(2, 9, 7, channels)
+    ints = state * 2654435761 % (2 * ACTIVATION_MAX + 1) - ACTIVATION_MAX
+    index = torch.arange(out * size * size * channels, dtype=torch.int64).view(out, size, size, channels)
+    weights = index * 40503 % (2 * WEIGHT_MAX + 1) - WEIGHT_MAX
+    if extreme:
+        ints = torch.where(ints < -60, -ACTIVATION_MAX, ACTIVATION_MAX)
+        weights = torch.where(weights < -40, -WEIGHT_MAX, WEIGHT_MAX)
+    want = _slow(ints, weights, stride, padding)
+    weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(device)
+    x = ints.float().to(device)
+    x[:, 0, 0, 0] = ACTIVATION_MAX  # a sample's maximum, so that quantizing with scale 1 gives the integers back
+    want = _slow(x.cpu().long(), weights, stride, padding)
+    got = backend.conv(backend.quantize(x), weight)
+    return torch.equal(got.double().cpu(), want.double())
+
+
+def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) -> torch.Tensor:
+    """The convolution in int64, a shift at a time."""
+    size = weights.shape[1]
+    x = torch.nn.functional.pad(ints, (0, 0, padding, padding, padding, padding))
+    height, width = ((x.shape[1] - size) // stride + 1, (x.shape[2] - size) // stride + 1)
+    out = torch.zeros(x.shape[0], height, width, weights.shape[0], dtype=torch.int64)
+    for i in range(size):
+        for j in range(size):
+            view = x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
+            out += (view[..., None, :] * weights[:, i, j, :]).sum(-1)
+    return out
+
+
+_CPU: dict[str, type] = {"int_mm": IntMM, "float32_conv": Float32Conv, "float32": Float32MM}
+_CUDA: dict[str, type] = {"int_mm": IntMM, "bfloat16": BFloat16MM, "float32": Float32MM}
+
+__all__ = ["Backend", "TorchQuantized", "backend_names", "get_backend", "known_answer"]

@@ -1,0 +1,197 @@
+"""What every backend must compute, bit for bit: the reference, in plain torch, on any device.
+
+Tensors are channels-last, ``x_NHWC`` float32. A *sample* is one n. Each line below is one IEEE-754 operation or an exact
+integer sum, so another backend agrees by doing the same operations in the same order; only the integer sums inside
+:func:`TorchBackend.accumulate` may be reordered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from psc_core.exact import transcendental
+
+ACTIVATION_MAX = 127
+WEIGHT_MAX = 63
+"""7 bits: without VNNI, x86 int8 products saturate beyond this."""
+NORM_MAX = 2047
+SIGMOID_STEPS = 64
+SIGMOID_MAX = 1023
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A convolution (or linear layer, as a 1x1 convolution) with integer weights.
+
+    ints_OKKI: int8 within +-63; scale_O, bias_O: float32.
+    """
+
+    ints_OKKI: Tensor
+    scale_O: Tensor
+    bias_O: Tensor
+    stride: int = 1
+    padding: int = 0
+    packed: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Per backend: the same integers in the order that it likes."""
+
+    def to(self, device: torch.device | str) -> QuantizedWeight:
+        return QuantizedWeight(
+            self.ints_OKKI.to(device), self.scale_O.to(device), self.bias_O.to(device), self.stride, self.padding
+        )
+
+
+class Quantized(Protocol):
+    """A backend's own form of int8 activations with one scale a sample."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+
+
+class Backend(Protocol):
+    """One way to compute the integers. All ways give the same bits."""
+
+    name: str
+
+    def quantize(self, x_NHWC: Tensor) -> Any: ...
+
+    def norm_quantize(
+        self, x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float, silu: bool
+    ) -> Any: ...
+
+    def upsample(self, q: Any) -> Any: ...
+
+    def conv(
+        self, q: Any, weight: QuantizedWeight, *, bias_O: Tensor | None = None, residual_NHWC: Tensor | None = None
+    ) -> Tensor: ...
+
+
+def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0) -> QuantizedWeight:
+    """Round a float weight (O, I, K, K) to 7 bits with one scale an output channel."""
+    weight = weight_OIKK.detach().float().cpu()
+    peak = weight.abs().amax(dim=(1, 2, 3))
+    peak = torch.where(peak == 0, torch.ones_like(peak), peak)
+    scale = peak * torch.tensor(np.float32(1 / WEIGHT_MAX))
+    ints = (weight / scale[:, None, None, None]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX).to(torch.int8)
+    bias = torch.zeros(weight.shape[0]) if bias_O is None else bias_O.detach().float().cpu()
+    return QuantizedWeight(ints.permute(0, 2, 3, 1).contiguous(), scale, bias, stride, padding)
+
+
+@cache
+def sigmoid_table(device: str = "cpu") -> Tensor:
+    """sigmoid(i / 64) for i = -1023..1023, float32, from decimal arithmetic."""
+    values = [transcendental.sigmoid(i / SIGMOID_STEPS) for i in range(-SIGMOID_MAX, SIGMOID_MAX + 1)]
+    return torch.tensor(values, dtype=torch.float64).float().to(device)
+
+
+def silu(y: Tensor) -> Tensor:
+    """y x sigmoid(y), the sigmoid taken from :func:`sigmoid_table` at the nearest 1/64."""
+    index = (y * SIGMOID_STEPS).round().clamp(-SIGMOID_MAX, SIGMOID_MAX).to(torch.int32) + SIGMOID_MAX
+    table = sigmoid_table(str(y.device))
+    return y * table.index_select(0, index.flatten()).view_as(y)
+
+
+def norm_affine(
+    x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Group normalization as one multiplication and one addition a channel: a_NC, b_NC float32.
+
+    Mean and variance come from x rounded to 12 bits of its own maximum, summed exactly.
+    """
+    n, height, width, channels = x_NHWC.shape
+    peak = nonzero(x_NHWC.abs().amax(dim=(1, 2, 3)))
+    t = (x_NHWC * (torch.full_like(peak, NORM_MAX) / peak)[:, None, None, None]).round()
+    sums = torch.stack((t.double().sum(dim=(1, 2)), (t * t).double().sum(dim=(1, 2))))
+    first, second = sums.view(2, n, groups, channels // groups).sum(dim=3)
+    count = torch.full_like(first, height * width * (channels // groups))
+    mean, square = first / count, second / count
+    variance = (square - mean * mean).clamp(min=0)
+    unit = (peak.double() / torch.full_like(peak, NORM_MAX).double())[:, None]
+    deviation = (variance * (unit * unit) + eps).sqrt()
+    spread = channels // groups
+    scale = gamma_C / deviation.repeat_interleave(spread, dim=1)
+    shift = beta_C - (mean * unit).repeat_interleave(spread, dim=1) * scale
+    return scale.float(), shift.float()
+
+
+def nonzero(peak: Tensor) -> Tensor:
+    """Replace zeros by one, so that an all-zero sample divides safely."""
+    return torch.where(peak == 0, torch.ones_like(peak), peak)
+
+
+@dataclass(frozen=True)
+class TorchQuantized:
+    ints_NHWC: Tensor
+    scale_N: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        n, h, w, c = self.ints_NHWC.shape
+        return n, h, w, c
+
+
+class TorchBackend:
+    """The reference. Subclasses say how integer products are summed."""
+
+    name = "torch"
+
+    def quantize(self, x_NHWC: Tensor) -> TorchQuantized:
+        peak = nonzero(x_NHWC.abs().amax(dim=(1, 2, 3)))
+        factor = torch.full_like(peak, ACTIVATION_MAX) / peak
+        ints = (x_NHWC * factor[:, None, None, None]).round().clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
+        return TorchQuantized(ints.to(torch.int8), peak * np.float32(1 / ACTIVATION_MAX))
+
+    def norm_quantize(
+        self, x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float, silu: bool
+    ) -> TorchQuantized:
+        scale, shift = norm_affine(x_NHWC, gamma_C, beta_C, groups, eps)
+        y = x_NHWC * scale[:, None, None, :]
+        y = y + shift[:, None, None, :]
+        return self.quantize(_silu(y) if silu else y)
+
+    def upsample(self, q: TorchQuantized) -> TorchQuantized:
+        """Nearest neighbour, twice the height and width."""
+        ints = q.ints_NHWC.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        return TorchQuantized(ints, q.scale_N)
+
+    def conv(
+        self,
+        q: TorchQuantized,
+        weight: QuantizedWeight,
+        *,
+        bias_O: Tensor | None = None,
+        residual_NHWC: Tensor | None = None,
+    ) -> Tensor:
+        """Integer convolution, then x (activation scale x weight scale) + bias (+ residual): NHWC float32."""
+        factor = q.scale_N[:, None] * weight.scale_O
+        out = self.accumulate(q.ints_NHWC, weight).float() * factor[:, None, None, :]
+        out = out + (weight.bias_O if bias_O is None else bias_O)
+        return out if residual_NHWC is None else out + residual_NHWC
+
+    def accumulate(self, ints_NHWC: Tensor, weight: QuantizedWeight) -> Tensor:
+        """The integer sums of the convolution, as any type that holds them exactly."""
+        raise NotImplementedError
+
+
+_silu = silu
+
+
+def unfold(ints_NHWC: Tensor, weight: QuantizedWeight) -> tuple[Tensor, tuple[int, int, int]]:
+    """Patches as a matrix (N x H' x W', K x K x C), and (N, H', W')."""
+    size, stride, pad = weight.ints_OKKI.shape[1], weight.stride, weight.padding
+    n, _, _, channels = ints_NHWC.shape
+    x = F.pad(ints_NHWC, (0, 0, pad, pad, pad, pad)) if pad else ints_NHWC
+    height, width = ((x.shape[1] - size) // stride + 1, (x.shape[2] - size) // stride + 1)
+    views = [
+        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
+    patches = views[0] if size == 1 else torch.cat(views, dim=3)
+    return patches.reshape(n * height * width, size * size * channels), (n, height, width)
