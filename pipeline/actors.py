@@ -1,0 +1,90 @@
+"""What runs on the workers: a prior loaded once, then a shard a call. Only descriptors and statistics come
+and go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.attempts import Task
+from pipeline.codec import Codec
+from pipeline.commit import adopt, commit
+from pipeline.images import quiet_pillow
+from pipeline.parts import PartWriter
+from pipeline.plan import Plan
+from pipeline.request import Request
+from pipeline.rows import encode_rows
+from pipeline.sources import Item, Source
+from pipeline.storage import Folder
+
+
+class Encoder:
+    """Encodes and commits shards of one dataset. Plain Python: Ray wraps it, tests call it directly."""
+
+    def __init__(
+        self,
+        request: Request,
+        source: Source,
+        target: Folder,
+        codec: Codec,
+        *,
+        batch: int,
+        threads: int | None,
+    ) -> None:
+        quiet_pillow()
+        self._request, self._source, self._target = request, source, target
+        self._codec, self._batch = codec, batch
+        # Ray hides the class of an exception in a constructor; kept, it is raised by the first call.
+        self._broken: Exception | None = None
+        try:
+            self._prior = codec.load(request, threads)
+        except Exception as error:
+            self._broken = error
+
+    def describe(self) -> str:
+        """The shared header that this worker would write, as JSON. Raises what kept the prior from loading."""
+        if self._broken is not None:
+            raise self._broken
+        return self._codec.shared(self._request, self._prior)
+
+    def run(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
+        """Do one task: for a shard, its commit marker; for a probe, nothing but having come back."""
+        if task.probe is not None:
+            low, high = task.probe
+            skip = [place - low for place in task.skip if low <= place < high]
+            for _ in self._rows(plan, items[low:high], skip):
+                pass
+            return {}
+        found = adopt(
+            self._target, task.shard, fingerprint=plan.fingerprint, rows=len(items), tiers=plan.tiers
+        )
+        return found or self._encode(plan, task, items)
+
+    def _encode(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
+        began = time.monotonic()
+        identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "tiers": plan.tiers}
+        with self._target.spool() as folder:
+            local = Path(folder) / f"shard-{task.shard:05d}"
+            writer = PartWriter(local, shared=plan.shared, shard=task.shard, **identity)
+            try:
+                for row in self._rows(plan, items, task.skip):
+                    writer.add(row)
+            finally:
+                writer.close()
+            figures = {"seconds": round(time.monotonic() - began, 3), "attempt": task.attempt}
+            return commit(self._target, local, task.shard, rows=len(items), figures=figures, **identity)
+
+    def _rows(self, plan: Plan, items: Sequence[Item], skip: Any) -> Any:
+        return encode_rows(
+            self._source,
+            items,
+            self._request,
+            self._codec,
+            self._prior,
+            shared=plan.shared,
+            batch=self._batch,
+            skip=skip,
+        )

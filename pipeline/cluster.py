@@ -1,0 +1,86 @@
+"""A Ray cluster to run on, and how its processors are shared out among workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import BadRequest
+
+_OBJECT_STORE = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker gets. ``threads`` is for torch on a CPU."""
+
+    cpus: float
+    gpus: float
+    threads: int
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Any]:
+    """Ray, connected: to ``address``, or RAY_ADDRESS, or a cluster of this machine that ends with the job.
+
+    An existing connection of this process is used as it is.
+
+    Raises:
+        BadRequest: nobody answers at the address.
+    """
+    # A private archive tells nobody about itself.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Otherwise Ray hides the GPUs from workers that ask for none, and says so at length.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if address == "local":
+            raise
+        raise BadRequest(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def shares(resources: dict[str, float], workers: int | None) -> tuple[int, Share]:
+    """How many workers, and what each gets: by default one a GPU, or else one for every two CPUs.
+
+    Raises:
+        BadRequest: ``workers`` is below 1.
+    """
+    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    if workers is None:
+        workers = int(gpus) if gpus >= 1 else max(1, int(cpus) // 2)
+    if workers < 1:
+        raise BadRequest(f"workers {workers}: expected at least 1")
+    each = cpus / workers
+    cpu_share = float(int(each)) if each >= 1 else round(each, 3)
+    gpu_share = min(1.0, gpus / workers) if gpus else 0.0
+    return workers, Share(cpu_share, gpu_share, max(1, int(each)))
+
+
+def starter(ray: Any, kind: type, share: Share, *args: Any, **options: Any) -> Callable[[], Any]:
+    """A function that starts one actor of ``kind``.
+
+    Actors neither restart nor retry by themselves: the driver replaces them, because it must count what was
+    tried.
+    """
+    remote = ray.remote(
+        num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_task_retries=0, max_concurrency=1
+    )(kind)
+    stored = [ray.put(arg) for arg in args]
+    return lambda: remote.remote(*stored, **options)

@@ -1,0 +1,47 @@
+"""The one place where the pipeline calls the codec, so that tests and stand-ins for a device can take its
+place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import psc_core
+from pipeline.request import Request
+
+
+class Codec:
+    """psc_core, as actors use it. A stand-in has the same methods, and pickles."""
+
+    def load(self, request: Request, threads: int | None = None) -> Any:
+        """The prior of a request, on this process's device; ``threads`` caps what torch takes of the CPU."""
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        return psc_core.load_prior(request.prior, arithmetic=request.arithmetic)
+
+    def shared(self, request: Request, prior: Any) -> str:
+        """The header that all streams of the request share, as JSON."""
+        return psc_core.SharedHeader(
+            profile=request.get_profile(),
+            prior_name=prior.name,
+            prior_fingerprint=prior.fingerprint,
+            arithmetic=prior.arithmetic,
+            environment=getattr(prior, "environment", ""),
+            seed=request.seed,
+        ).to_json()
+
+    def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:
+        """Streams of some images, which do not depend on how the images are grouped."""
+        profile = request.get_profile()
+        return psc_core.encode_batch(images, prior, profile, seed=request.seed, max_bpp=request.max_bpp)
+
+    def decode(
+        self, streams: Sequence[psc_core.Stream], prior: Any, *, tier: int | None, restore: str
+    ) -> list[np.ndarray]:
+        """Images, uint8 (H, W, C), of some streams."""
+        return psc_core.decode_batch(streams, prior, tier=tier, restore=restore)

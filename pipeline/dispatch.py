@@ -1,0 +1,142 @@
+"""The driver's loop: two tasks in flight a worker, dead workers replaced, every end of a task accounted for."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.attempts import Attempts, Task
+from pipeline.errors import JobFailed
+from psc_core.errors import PscError
+
+IN_FLIGHT = 2
+_START_ATTEMPTS = 3
+_POLL = 0.5
+_PERMANENT = (PscError, PermissionError, NotImplementedError, MemoryError)
+
+
+@dataclass
+class _Slot:
+    """One worker. ``starting`` is its answer to come on whether it is fit, None once it was."""
+
+    handle: Any = None
+    starting: Any = None
+    running: deque[tuple[Any, Task]] = field(default_factory=deque)
+    failed_starts: int = 0
+
+
+class Dispatcher:
+    """Runs tasks on actors until none is left, or ``stop()`` says to take no new ones and the rest is
+    drained.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        start: Callable[[], Any],
+        workers: int,
+        *,
+        check: Callable[[str], None],
+        call: Callable[[Any, Task], Any],
+        stop: Callable[[], bool],
+    ) -> None:
+        self._ray, self._start, self._check, self._call, self._stop = ray, start, check, call, stop
+        self._slots = [_Slot() for _ in range(workers)]
+        self._attempts = Attempts()
+        self._again: deque[Task] = deque()
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Any]]:
+        """Yield each finished task and what it returned.
+
+        Raises:
+            PscError: a worker cannot start, or something failed that trying again does not help.
+        """
+        try:
+            while True:
+                if not self._stop():
+                    self._fill(tasks)
+                elif not any(slot.running for slot in self._slots):
+                    return
+                waiting = [ref for slot in self._slots for ref in self._refs(slot)]
+                if not waiting:
+                    return
+                ready, _ = self._ray.wait(waiting, num_returns=1, timeout=_POLL)
+                for ref in ready:
+                    yield from self._arrived(ref)
+        finally:
+            for slot in self._slots:
+                self._kill(slot)
+
+    def _refs(self, slot: _Slot) -> list[Any]:
+        return [slot.starting] if slot.starting is not None else [ref for ref, _ in slot.running]
+
+    def _fill(self, tasks: Iterator[Task]) -> None:
+        # One task a worker before anyone gets a second, or the last worker would idle.
+        for depth in range(1, IN_FLIGHT + 1):
+            for slot in self._slots:
+                if len(slot.running) >= depth or slot.starting is not None:
+                    continue
+                task = self._again.popleft() if self._again else next(tasks, None)
+                if task is None:
+                    return
+                if slot.handle is None:
+                    self._again.appendleft(task)
+                    slot.handle = self._start()
+                    slot.starting = slot.handle.describe.remote()
+                else:
+                    slot.running.append((self._call(slot.handle, task), task))
+
+    def _arrived(self, ref: Any) -> Iterator[tuple[Task, Any]]:
+        slot = next((s for s in self._slots if ref in self._refs(s)), None)
+        if slot is None:
+            return
+        try:
+            result = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            self._raised(slot, ref, error.cause)
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
+            self._died(slot, error)
+        else:
+            if slot.starting is not None:
+                self._check(result)
+                slot.starting, slot.failed_starts = None, 0
+                return
+            task = self._take(slot, ref)
+            self._again.extend(self._attempts.finished(task))
+            yield task, result
+
+    def _raised(self, slot: _Slot, ref: Any, cause: Exception) -> None:
+        if slot.starting is not None or isinstance(cause, _PERMANENT):
+            raise cause if isinstance(cause, PscError) else _job_failed(cause)
+        self._again.extend(self._attempts.failed(self._take(slot, ref), cause))
+        time.sleep(_POLL)
+
+    def _died(self, slot: _Slot, error: Exception) -> None:
+        self._kill(slot)
+        if slot.starting is not None:
+            slot.failed_starts += 1
+            slot.starting = None
+            if slot.failed_starts >= _START_ATTEMPTS:
+                raise JobFailed(f"a worker ends while it starts: {str(error).splitlines()[0]}") from None
+            return
+        # The calls of an actor run in order: the oldest is the one that was running.
+        (_, suspect), *others = slot.running
+        slot.running.clear()
+        self._again.extendleft(reversed([*self._attempts.crashed(suspect), *(task for _, task in others)]))
+
+    def _take(self, slot: _Slot, ref: Any) -> Task:
+        place, task = next((i, t) for i, (r, t) in enumerate(slot.running) if r == ref)
+        del slot.running[place]
+        return task
+
+    def _kill(self, slot: _Slot) -> None:
+        if slot.handle is not None:
+            self._ray.kill(slot.handle, no_restart=True)
+        slot.handle = None
+
+
+def _job_failed(cause: Exception) -> JobFailed:
+    return JobFailed(f"{type(cause).__name__}: {cause}")

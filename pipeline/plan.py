@@ -1,0 +1,258 @@
+"""The plan: what is done to which inputs, in which shards, frozen before anything is encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound
+from pipeline.schema import SCHEMA_VERSION
+from pipeline.sources.item import Item
+from pipeline.storage import Folder
+
+PLAN = "_psc/plan.json"
+MAX_SHARD_ITEMS = 1024
+MIN_SHARDS = 16
+"""Small jobs are cut at least this fine, so that workers share them and a kill costs little."""
+_ITEM_COST = 4096
+_BATCH = 8192
+# Names that are no text (a file system may hold any bytes) survive as bytes.
+_ITEMS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.binary()),
+        ("inner", pa.string()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A dataset's plan. ``params`` and ``shared`` hold all that changes bytes; the rest says where and how
+    much.
+
+    shared: a :class:`psc_core.SharedHeader` as JSON; tiers: payload columns; shards and items: how many;
+    items_file: name in the dataset of the listed inputs, one row group a shard, empty for a plan over
+    another dataset's parts.
+    """
+
+    kind: str
+    source: str
+    shared: str
+    params: dict[str, Any] = field(default_factory=dict)
+    tiers: int
+    shards: int
+    items: int
+    items_file: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 over the shared header and every parameter that changes bytes."""
+        return hashlib.sha256(json.dumps(self.fields(), sort_keys=True).encode()).hexdigest()
+
+    def fields(self) -> dict[str, Any]:
+        """What the fingerprint is over, flat, by names that a person can read."""
+        shared = json.loads(self.shared)
+        profile = shared.pop("profile", {})
+        flat = {"kind": self.kind, "tiers": self.tiers, "schema_version": self.schema_version}
+        return flat | shared | {f"profile.{k}": v for k, v in profile.items()} | self.params
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"fingerprint": self.fingerprint}, indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, raw: str | bytes) -> Plan:
+        fields = json.loads(raw)
+        fields.pop("fingerprint")
+        return cls(**fields)
+
+
+def read_plan(folder: Folder) -> Plan:
+    """The plan of a dataset.
+
+    Raises:
+        NotADataset: there is none, or it cannot be read.
+    """
+    try:
+        return Plan.from_json(folder.read(PLAN))
+    except (FileNotFoundError, NotADirectoryError):
+        hint = "" if folder.exists() else "; nothing is there"
+        raise NotADataset(f"{folder.url} is not a PSC dataset: no {PLAN}{hint}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotADataset(
+            f"{folder.url}: its {PLAN} cannot be read ({error}); was it written by another version?"
+        ) from None
+
+
+def check_target(folder: Folder, *, resume: bool) -> Plan | None:
+    """The plan to go on from, or None if the target is free.
+
+    Raises:
+        AlreadyADataset: there is a dataset and ``resume`` is off, or there are other files.
+        TargetNotWritable: see :meth:`Folder.check_writable`.
+    """
+    folder.check_writable()
+    if folder.exists(PLAN):
+        if not resume:
+            raise AlreadyADataset(
+                f"{folder.url} is a dataset already: add --resume to go on with it, or choose another"
+            )
+        return read_plan(folder)
+    if not folder.is_empty() and not _only_leftovers(folder):
+        raise AlreadyADataset(
+            f"{folder.url} is not empty and no PSC dataset; choose an empty or a new folder"
+        )
+    return None
+
+
+def check_same(planned: Plan, now: dict[str, Any], *, names: Iterable[str] | None = None) -> None:
+    """Raise :class:`PlanDiffers`, naming each differing field, unless ``now`` agrees with the plan's fields."""
+    before = planned.fields() | {"source": planned.source}
+    absent = object()
+    differing = [
+        f"{name} (planned {_show(before.get(name))}, now {_show(now.get(name))})"
+        for name in sorted(names or {*before, *now} - {"source"} | ({"source"} & set(now)))
+        if before.get(name, absent) != now.get(name, absent)
+    ]
+    if differing:
+        raise PlanDiffers(
+            f"the dataset was planned with other values of {', '.join(differing)}; "
+            "give the planned ones to resume, or choose a new dataset"
+        )
+
+
+def freeze(folder: Folder, plan: Plan, items: Path | None = None) -> Plan:
+    """Publish a plan, or join the same one if another driver published it first.
+
+    Raises:
+        PlanDiffers: the other driver's plan is another.
+    """
+    if items is not None:
+        folder.create_from(plan.items_file, items)
+    if folder.create(PLAN, plan.to_json().encode()):
+        return plan
+    theirs = read_plan(folder)
+    check_same(theirs, plan.fields() | {"source": plan.source})
+    if theirs.items_file != plan.items_file:
+        raise PlanDiffers(
+            f"{folder.url} was planned a moment ago with another listing of {plan.source}; resume that"
+        )
+    return theirs
+
+
+def list_items(items: Iterable[Item], scratch: Path) -> tuple[Path, int, int]:
+    """Write a source's items in shards, one row group each: the file, the number of shards and of items.
+
+    Shards are runs of consecutive items, balanced by bytes, the nearest thing to pixels that a listing
+    tells. Memory does not grow with the number of items.
+
+    Raises:
+        SourceNotFound: there are none.
+    """
+    count, weight, listing = _spill(items, scratch / "listing.arrow")
+    if not count:
+        raise SourceNotFound("the source holds no file that could be an image")
+    shards = max(-(-count // MAX_SHARD_ITEMS), min(count, MIN_SHARDS))
+    target = scratch / "items.parquet"
+    written = 0
+    with pq.ParquetWriter(target, _ITEMS, compression="zstd") as writer:
+        for shard in _runs(_spilled(listing), weight / shards):
+            writer.write_table(pa.Table.from_pylist(shard, schema=_ITEMS), row_group_size=len(shard))
+            written += 1
+    return target, written, count
+
+
+class ItemsFile:
+    """The plan's items; a shard is read at a cost that does not depend on how many there are."""
+
+    def __init__(self, folder: Folder, plan: Plan) -> None:
+        self._file = folder.open(plan.items_file)
+        self._parquet = pq.ParquetFile(self._file)
+
+    def shard(self, index: int) -> list[Item]:
+        rows = self._parquet.read_row_group(index).to_pylist()
+        return [_item(row) for row in rows]
+
+    def count(self, index: int) -> int:
+        return self._parquet.metadata.row_group(index).num_rows
+
+    def close(self) -> None:
+        self._parquet.close()
+        self._file.close()
+
+
+def _spill(items: Iterable[Item], path: Path) -> tuple[int, int, Path]:
+    count = weight = 0
+    batch: list[dict[str, Any]] = []
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, _ITEMS) as writer:
+        for item in items:
+            batch.append(_row(item))
+            count += 1
+            weight += _weight(item.size)
+            if len(batch) == _BATCH:
+                writer.write_table(pa.Table.from_pylist(batch, schema=_ITEMS))
+                batch = []
+        if batch:
+            writer.write_table(pa.Table.from_pylist(batch, schema=_ITEMS))
+    return count, weight, path
+
+
+def _spilled(path: Path) -> Iterator[dict[str, Any]]:
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_stream(source) as reader:
+        for batch in reader:
+            yield from batch.to_pylist()
+
+
+def _runs(rows: Iterable[dict[str, Any]], target: float) -> Iterator[list[dict[str, Any]]]:
+    """Consecutive rows of about ``target`` weight together."""
+    run: list[dict[str, Any]] = []
+    total = 0
+    for row in rows:
+        weight = _weight(row["size"])
+        if run and (total + weight / 2 > target or len(run) == MAX_SHARD_ITEMS):
+            yield run
+            run, total = [], 0
+        run.append(row)
+        total += weight
+    if run:
+        yield run
+
+
+def _weight(size: int) -> int:
+    return _ITEM_COST + max(size, 0)
+
+
+def _row(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "path": os.fsencode(item.path),
+        "inner": item.inner,
+        "size": item.size,
+        "version": item.version,
+    }
+
+
+def _item(row: dict[str, Any]) -> Item:
+    return Item(row["id"], os.fsdecode(row["path"]), row["size"], row["version"], row["inner"])
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _only_leftovers(folder: Folder) -> bool:
+    """Whether all that is there is what a killed start of ours leaves behind."""
+    entries = folder.fs.ls(folder.path, detail=False)
+    names = {entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries}
+    return {n for n in names if not n.startswith(".")} <= {"_psc"}

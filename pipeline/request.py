@@ -1,0 +1,68 @@
+"""What a compress job is asked to do: the parameters that change bytes apart from those that do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import psc_core
+from pipeline.errors import BadRequest
+from pipeline.images import MAX_BYTES, MAX_PIXELS, POLICY
+
+DEFAULT_PROFILE = "paper"
+DEFAULT_PRIOR = "photo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Everything that decides a dataset's bytes, before a prior is loaded.
+
+    size: longest side in pixels after reduction, None to keep; max_bpp: cap on each image's rate, None for
+    all tiers.
+    """
+
+    profile: str = DEFAULT_PROFILE
+    overrides: dict[str, Any] = field(default_factory=dict)
+    prior: str = DEFAULT_PRIOR
+    arithmetic: str = "exact"
+    seed: int = 0
+    max_bpp: float | None = None
+    size: int | None = None
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+
+    def check(self) -> None:
+        """Raise BadRequest, UnknownProfile or InvalidProfile, before anything is started."""
+        self.get_profile()
+        if self.arithmetic not in ("exact", "float"):
+            raise BadRequest(f"arithmetic {self.arithmetic!r}: expected 'exact' or 'float'")
+        if not 0 <= self.seed < 2**63:
+            raise BadRequest(f"seed {self.seed}: expected a whole number from 0 to 2^63 - 1")
+        if self.max_bpp is not None and not self.max_bpp > 0:
+            raise BadRequest(f"max_bpp {self.max_bpp}: expected a number of bits a pixel above 0")
+        if self.size is not None and self.size < 1:
+            raise BadRequest(f"size {self.size}: expected a number of pixels of at least 1")
+
+    def get_profile(self) -> psc_core.Profile:
+        return psc_core.get_profile(self.profile, **self.overrides)
+
+    def params(self) -> dict[str, Any]:
+        """What enters the plan's fingerprint beside the shared header."""
+        return {
+            "max_bpp": self.max_bpp,
+            "size": self.size,
+            "max_pixels": self.max_pixels,
+            "max_bytes": self.max_bytes,
+            "image_policy": POLICY,
+        }
+
+    def known_fields(self) -> dict[str, Any]:
+        """The plan's fields as far as they are known without loading the prior."""
+        profile = self.get_profile()
+        return self.params() | {
+            "seed": self.seed,
+            "arithmetic": self.arithmetic,
+            "profile.name": profile.name,
+            "profile_digest": profile.digest,
+            "tiers": profile.tiers,
+        }

@@ -1,0 +1,227 @@
+"""Items to rows: read, validate, encode in batches, and give every input exactly one row, in order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import psc_core
+from pipeline.codec import Codec
+from pipeline.errors import (
+    Crashed,
+    InputChanged,
+    InputError,
+    InputForbidden,
+    InputMissing,
+    InputUnreadable,
+    JobFailed,
+    TooManyBytes,
+)
+from pipeline.images import Facts, Rejected, read_image
+from pipeline.request import Request
+from pipeline.schema import OK
+from pipeline.sources import Item, Source
+from pipeline.sources.item import as_text
+
+READ_ATTEMPTS = 4
+CRASH_ATTEMPTS = 3
+_BACKOFF = 0.25
+_READERS = 4
+_AHEAD = 2
+"""Batches that are read while one is encoded."""
+_AHEAD_BYTES = 64 * 1024 * 1024
+BATCH_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An input as far as it came: pixels, or the error that its row will carry."""
+
+    item: Item
+    pixels: np.ndarray | None = None
+    facts: Facts | None = None
+    error: Exception | None = None
+    attempts: int = 1
+
+
+def encode_rows(
+    source: Source,
+    items: Sequence[Item],
+    request: Request,
+    codec: Codec,
+    prior: Any,
+    *,
+    shared: str,
+    batch: int,
+    skip: Collection[int] = (),
+) -> Iterator[dict[str, Any]]:
+    """One row an item, in the items' order. ``skip`` are places of inputs that are known to end the process."""
+
+    def load(place: int) -> Loaded:
+        item = items[place]
+        if place in skip:
+            said = f"encoding it ended its process {CRASH_ATTEMPTS} times"
+            return Loaded(item, error=Crashed(said), attempts=CRASH_ATTEMPTS)
+        return load_input(source, item, request)
+
+    for loaded in _batches(_ahead(load, len(items), batch * _AHEAD), batch):
+        yield from _encode(loaded, source, request, codec, prior, shared)
+
+
+def load_input(source: Source, item: Item, request: Request) -> Loaded:
+    """Read and validate one input. Transient failures are retried with growing pauses; bad images are not."""
+    try:
+        if item.size > request.max_bytes:
+            raise TooManyBytes(f"{item.size} bytes; the cap is {request.max_bytes}")
+        data = _read(source, item)
+        pixels, facts = read_image(
+            data, size=request.size, max_pixels=request.max_pixels, max_bytes=request.max_bytes
+        )
+        return Loaded(item, pixels, facts)
+    except Rejected as rejected:
+        return Loaded(item, facts=rejected.facts, error=rejected.error)
+    except InputUnreadable as error:
+        return Loaded(item, error=error, attempts=READ_ATTEMPTS)
+    except InputError as error:
+        return Loaded(item, error=error)
+
+
+def _read(source: Source, item: Item) -> bytes:
+    for attempt in range(1, READ_ATTEMPTS + 1):
+        try:
+            data = source.read(item)
+            break
+        except FileNotFoundError:
+            raise InputMissing(f"{source.name(item)} was listed, but is not there any more") from None
+        except PermissionError:
+            raise InputForbidden(f"no permission to read {source.name(item)}") from None
+        # Remote file systems raise their own classes for what may pass.
+        except Exception as error:
+            if attempt == READ_ATTEMPTS:
+                raise InputUnreadable(f"{type(error).__name__}: {error}") from None
+            time.sleep(_BACKOFF * 2 ** (attempt - 1) * (0.5 + random.random()))
+    if 0 <= item.size != len(data):
+        raise InputChanged(f"{len(data)} bytes, but {item.size} when it was planned")
+    return data
+
+
+def _ahead(load: Callable[[int], Loaded], count: int, ahead: int) -> Iterator[Loaded]:
+    """Results of ``load(0), load(1), …`` in order, computed by threads ahead of time, within bounds on
+    their bytes.
+    """
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="psc-read") as pool:
+        waiting: deque[Future[Loaded]] = deque()
+        try:
+            for place in range(count):
+                while len(waiting) > ahead or (waiting and _held(waiting) > _AHEAD_BYTES):
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(load, place))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _held(waiting: Iterable[Future[Loaded]]) -> int:
+    """Bytes of the pixels that are read and not yet taken."""
+    done = (future.result() for future in waiting if future.done() and not future.exception())
+    return sum(one.pixels.nbytes for one in done if one.pixels is not None)
+
+
+def _batches(loaded: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
+    group: list[Loaded] = []
+    pixels = 0
+    for one in loaded:
+        area = 0 if one.pixels is None else one.pixels.shape[0] * one.pixels.shape[1]
+        if group and (len(group) == batch or pixels + area > BATCH_PIXELS):
+            yield group
+            group, pixels = [], 0
+        group.append(one)
+        pixels += area
+    if group:
+        yield group
+
+
+def _encode(
+    group: list[Loaded], source: Source, request: Request, codec: Codec, prior: Any, shared: str
+) -> Iterator[dict[str, Any]]:
+    readable = [one.pixels for one in group if one.pixels is not None]
+    results = iter(_streams(readable, request, codec, prior))
+    for one in group:
+        result = one.error if one.pixels is None else next(results)
+        if isinstance(result, psc_core.Stream):
+            if result.shared.to_json() != shared:
+                raise JobFailed(
+                    "the codec wrote another stream header than was planned: do its versions differ?"
+                )
+            yield ok_row(one, source, result)
+        else:
+            yield failed_row(one, source, result)
+
+
+def _streams(
+    images: list[np.ndarray], request: Request, codec: Codec, prior: Any
+) -> list[psc_core.Stream | Exception]:
+    """Streams, or errors in the places of the images that have one; one bad image does not take its batch
+    along.
+    """
+    if not images:
+        return []
+    try:
+        return list(codec.encode(images, request, prior))
+    except Exception as error:
+        if len(images) == 1:
+            return [error]
+    return [result for image in images for result in _streams([image], request, codec, prior)]
+
+
+def ok_row(one: Loaded, source: Source, stream: psc_core.Stream) -> dict[str, Any]:
+    """The row of an encoded image. It holds nothing that could differ between two runs over the same input."""
+    assert one.facts is not None
+    header = stream.image_header
+    payload = len(header) + sum(len(tier.data) for tier in stream.tiers)
+    row = _common(one, source) | {
+        "status": OK,
+        "width": stream.width,
+        "height": stream.height,
+        "channels": stream.channels,
+        "bytes": payload,
+        "bpp": 8 * payload / (stream.width * stream.height),
+        "nfe": stream.report.nfe if stream.report else None,
+        "image_header": header,
+    }
+    for k, tier in enumerate(stream.tiers):
+        row |= {f"tier_{k}": tier.data, f"t{k}_bytes": len(tier.data), f"t{k}_cuts": list(tier.cuts)}
+        if stream.report is not None:
+            row[f"t{k}_psnr"] = _at(stream.report.tier_psnr, k)
+            row[f"t{k}_ssim"] = _at(stream.report.tier_ssim, k)
+    return row
+
+
+def failed_row(one: Loaded, source: Source, error: Exception | None) -> dict[str, Any]:
+    """The row of an input that has no stream: what is known of it, and why."""
+    code = error.code if isinstance(error, psc_core.PscError) else "encode_failed"
+    said = str(error) if isinstance(error, psc_core.PscError) else f"{type(error).__name__}: {error}"
+    return _common(one, source) | {"status": code, "error": said[:500], "attempts": one.attempts}
+
+
+def _common(one: Loaded, source: Source) -> dict[str, Any]:
+    row = {
+        "image_id": one.item.id,
+        "source": as_text(source.name(one.item)),
+        "source_version": one.item.version,
+        "source_bytes": max(one.item.size, 0),
+    }
+    return row | (one.facts.columns() if one.facts else {})
+
+
+def _at(values: Sequence[float], k: int) -> float | None:
+    return float(values[k]) if k < len(values) else None

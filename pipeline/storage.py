@@ -1,0 +1,187 @@
+"""A folder anywhere fsspec reaches: list, read, and create a file once and for all.
+
+Creation is exclusive and atomic, so that a reader sees a file whole or not at all and of two writers one
+wins: on object stores by ``If-None-Match`` on the put, on local disks by a hard link to a finished file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.errors import TargetNotWritable
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+def open_fs(url: str) -> tuple[Any, str]:
+    """The file system of ``url`` and its path there. Raises ValueError for an unknown protocol."""
+    # s3fs reads ahead by default, which would fetch the payload columns that a projection leaves out.
+    options = {"default_cache_type": "none"} if url.startswith(("s3://", "s3a://")) else {}
+    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    return fs, path.rstrip("/") or "/"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder; names are relative, with forward slashes. Pickles as its URL."""
+
+    url: str
+    fs: Any = field(compare=False, repr=False)
+    path: str = field(compare=False, repr=False)
+
+    @classmethod
+    def at(cls, url: str | os.PathLike[str]) -> Folder:
+        url = os.fspath(url)
+        fs, path = open_fs(url)
+        return cls(url, fs, path)
+
+    def __reduce__(self):
+        return Folder.at, (self.url,)
+
+    @property
+    def is_local(self) -> bool:
+        return "file" in _protocols(self.fs)
+
+    def full(self, name: str) -> str:
+        """The path of ``name`` on the file system."""
+        return f"{self.path.rstrip('/')}/{name}" if name else self.path
+
+    def exists(self, name: str = "") -> bool:
+        return self.fs.exists(self.full(name))
+
+    def read(self, name: str) -> bytes:
+        return self.fs.cat_file(self.full(name))
+
+    def read_many(self, names: list[str]) -> dict[str, bytes]:
+        """Read several small files, concurrently where the file system can."""
+        if not names:
+            return {}
+        if len(names) == 1:
+            return {names[0]: self.read(names[0])}
+        found = self.fs.cat([self.full(n) for n in names])
+        return {n: found[self.full(n)] for n in names}
+
+    def open(self, name: str, **options: Any) -> Any:
+        """Open for reading, at random places."""
+        return self.fs.open(self.full(name), "rb", **options)
+
+    def names(self, under: str = "") -> list[str]:
+        """Names of the files directly in ``under``, sorted; empty if it is not there."""
+        try:
+            entries = self.fs.ls(self.full(under), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(e["name"].rsplit("/", 1)[-1] for e in entries if e["type"] == "file")
+
+    def is_empty(self) -> bool:
+        """Nothing there, hidden files aside."""
+        try:
+            entries = self.fs.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return True
+        names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.rstrip("/") != self.path)
+        return all(name.startswith(".") for name in names)
+
+    def size(self, name: str) -> int:
+        return int(self.fs.info(self.full(name))["size"])
+
+    def check_writable(self) -> None:
+        """Raise :class:`TargetNotWritable` if it is plain that nothing can be created here; creates nothing."""
+        if not self.is_local:
+            return
+        place = Path(self.path)
+        if place.exists() and not place.is_dir():
+            raise TargetNotWritable(f"{self.url} is a file; give a folder")
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise TargetNotWritable(f"{self.url}: {place} is a file; give a path under a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise TargetNotWritable(f"{self.url}: no permission to write in {place}; choose another target")
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Create a small file. False, and nothing changed, if it is there already."""
+        with self.spool() as folder:
+            local = Path(folder) / uuid.uuid4().hex
+            local.write_bytes(data)
+            return self.create_from(name, local)
+
+    def create_from(self, name: str, local: Path) -> bool:
+        """Create a file from a finished local one. False, and nothing changed, if it is there already."""
+        target = self.full(name)
+        if self.is_local:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            return _link(local, Path(target))
+        try:
+            self.fs.put_file(str(local), target, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _is_precondition_failed(error):
+                return False
+            raise
+        return True
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file whole, replacing what was there: for outputs that nobody commits."""
+        target = self.full(name)
+        if not self.is_local:
+            self.fs.pipe_file(target, data)
+            return
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        passing = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            Path(passing).write_bytes(data)
+            os.replace(passing, target)
+        finally:
+            Path(passing).unlink(missing_ok=True)
+
+    @contextmanager
+    def spool(self) -> Iterator[str]:
+        """A local folder for files in the making: on the target's own disk if that is local, gone afterwards."""
+        parent = None
+        if self.is_local:
+            parent = self.full("_psc/spool")
+            os.makedirs(parent, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="psc-", dir=parent) as folder:
+            yield folder
+
+
+def _link(local: Path, target: Path) -> bool:
+    with open(local, "rb") as file:
+        os.fsync(file.fileno())
+    try:
+        os.link(local, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():
+            return False
+        os.replace(local, target)
+    return True
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _is_precondition_failed(error: OSError) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        response = getattr(seen, "response", None) or {}
+        if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412):
+            return True
+        seen = seen.__cause__
+    return "PreconditionFailed" in str(error)
