@@ -49,6 +49,7 @@ def known_answer(name: str, device: str = "cpu") -> bool:
         return False
 
 
+_LOW, _HIGH = -(ACTIVATION_MAX // 2), ACTIVATION_MAX - ACTIVATION_MAX // 2
 _CASES = ((16, 24, 3, 1, 1, False), (232, 8, 3, 1, 1, True), (48, 40, 1, 1, 0, True), (20, 16, 3, 2, 1, False))
 """(channels in, channels out, kernel, stride, padding, all values at their extremes)."""
 
@@ -57,16 +58,16 @@ def _agrees(
     backend: Backend, device: str, channels: int, out: int, size: int, stride: int, padding: int, extreme: bool
 ) -> bool:
     state = torch.arange(2 * 9 * 7 * channels, dtype=torch.int64).view(2, 9, 7, channels)
-    ints = state * 2654435761 % (2 * ACTIVATION_MAX + 1) - ACTIVATION_MAX
+    ints = state * 2654435761 % (ACTIVATION_MAX + 1) + _LOW
     index = torch.arange(out * size * size * channels, dtype=torch.int64).view(out, size, size, channels)
     weights = index * 40503 % (2 * WEIGHT_MAX + 1) - WEIGHT_MAX
     if extreme:
-        ints = torch.where(ints < -60, -ACTIVATION_MAX, ACTIVATION_MAX)
-        weights = torch.where(weights < -40, -WEIGHT_MAX, WEIGHT_MAX)
-    want = _slow(ints, weights, stride, padding)
+        ints = torch.where(ints < -60, _LOW, _HIGH)
+        weights = torch.where(weights < -80, -WEIGHT_MAX, WEIGHT_MAX)
     weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(device)
     x = ints.float().to(device)
-    x[:, 0, 0, 0] = ACTIVATION_MAX  # a sample's maximum, so that quantizing with scale 1 gives the integers back
+    # The extremes make the scale 1, so that quantizing gives the integers back.
+    x[:, 0, 0, 0], x[:, 1, 0, 0] = _HIGH, _LOW
     want = _slow(x.cpu().long(), weights, stride, padding)
     got = backend.conv(backend.quantize(x), weight)
     return torch.equal(got.double().cpu(), want.double())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor
 
 from psc_core.exact import transcendental
 
-ACTIVATION_MAX = 127
-WEIGHT_MAX = 63
-"""7 bits: without VNNI, x86 int8 products saturate beyond this."""
+ACTIVATION_MAX = 255
+"""Activations are 0..255 with a zero point a sample: after SiLU a symmetric code would waste half of its range."""
+WEIGHT_MAX = 127
+"""Without VNNI, x86 int8 products that saturate in int16 are wrong at 8 bits: the known-answer test refuses them."""
 NORM_MAX = 2047
 SIGMOID_STEPS = 64
 SIGMOID_MAX = 1023
@@ -30,7 +31,7 @@ SIGMOID_MAX = 1023
 class QuantizedWeight:
     """A convolution (or linear layer, as a 1x1 convolution) with integer weights.
 
-    ints_OKKI: int8 within +-63; scale_O, bias_O: float32.
+    ints_OKKI: int8 within +-127; scale_O, bias_O: float32.
     """
 
     ints_OKKI: Tensor
@@ -48,7 +49,7 @@ class QuantizedWeight:
 
 
 class Quantized(Protocol):
-    """A backend's own form of int8 activations with one scale a sample."""
+    """A backend's own form of 8-bit activations, with one scale and one zero point a sample."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
@@ -60,6 +61,8 @@ class Backend(Protocol):
     name: str
 
     def quantize(self, x_NHWC: Tensor) -> Any: ...
+
+    def quantize_finely(self, x_NHWC: Tensor) -> tuple[Any, Any]: ...
 
     def norm_quantize(
         self, x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float, silu: bool
@@ -73,7 +76,7 @@ class Backend(Protocol):
 
 
 def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0) -> QuantizedWeight:
-    """Round a float weight (O, I, K, K) to 7 bits with one scale an output channel."""
+    """Round a float weight (O, I, K, K) to 8 bits with one scale an output channel."""
     weight = weight_OIKK.detach().float().cpu()
     peak = weight.abs().amax(dim=(1, 2, 3))
     peak = torch.where(peak == 0, torch.ones_like(peak), peak)
@@ -125,14 +128,39 @@ def nonzero(peak: Tensor) -> Tensor:
     return torch.where(peak == 0, torch.ones_like(peak), peak)
 
 
+class Rounding(NamedTuple):
+    """How a sample is rounded: code = round(x factor) + zero, and x is about (code - zero) scale. All float32 (N,)."""
+
+    factor: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    def codes(self, x_NHWC: Tensor) -> Tensor:
+        """Integers 0..255 as float32."""
+        rounded = (x_NHWC * self.factor[:, None, None, None]).round() + self.zero[:, None, None, None]
+        return rounded.clamp(0, ACTIVATION_MAX)
+
+
+def rounding(x_NHWC: Tensor) -> Rounding:
+    """The finest 8-bit code that covers a sample's smallest and largest value, and zero exactly."""
+    low = x_NHWC.amin(dim=(1, 2, 3)).clamp(max=0)
+    high = x_NHWC.amax(dim=(1, 2, 3)).clamp(min=0)
+    reach = nonzero(high - low)
+    factor = torch.full_like(reach, ACTIVATION_MAX) / reach
+    return Rounding(factor, reach * np.float32(1 / ACTIVATION_MAX), -(low * factor).round())
+
+
 @dataclass(frozen=True)
 class TorchQuantized:
-    ints_NHWC: Tensor
+    """codes_NHWC: uint8; scale_N: float32; zero_N: int32, the code that means 0."""
+
+    codes_NHWC: Tensor
     scale_N: Tensor
+    zero_N: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        n, h, w, c = self.ints_NHWC.shape
+        n, h, w, c = self.codes_NHWC.shape
         return n, h, w, c
 
 
@@ -142,10 +170,16 @@ class TorchBackend:
     name = "torch"
 
     def quantize(self, x_NHWC: Tensor) -> TorchQuantized:
-        peak = nonzero(x_NHWC.abs().amax(dim=(1, 2, 3)))
-        factor = torch.full_like(peak, ACTIVATION_MAX) / peak
-        ints = (x_NHWC * factor[:, None, None, None]).round().clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
-        return TorchQuantized(ints.to(torch.int8), peak * np.float32(1 / ACTIVATION_MAX))
+        how = rounding(x_NHWC)
+        return TorchQuantized(how.codes(x_NHWC).to(torch.uint8), how.scale, how.zero.to(torch.int32))
+
+    def quantize_finely(self, x_NHWC: Tensor) -> tuple[TorchQuantized, TorchQuantized]:
+        """Two codes whose sum is x to about 16 bits: the rounding of x, and the rounding of what that left."""
+        how = rounding(x_NHWC)
+        codes = how.codes(x_NHWC)
+        meant = (codes - how.zero[:, None, None, None]) * how.scale[:, None, None, None]
+        high = TorchQuantized(codes.to(torch.uint8), how.scale, how.zero.to(torch.int32))
+        return high, self.quantize(x_NHWC - meant)
 
     def norm_quantize(
         self, x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float, silu: bool
@@ -157,8 +191,8 @@ class TorchBackend:
 
     def upsample(self, q: TorchQuantized) -> TorchQuantized:
         """Nearest neighbour, twice the height and width."""
-        ints = q.ints_NHWC.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-        return TorchQuantized(ints, q.scale_N)
+        codes = q.codes_NHWC.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        return TorchQuantized(codes, q.scale_N, q.zero_N)
 
     def conv(
         self,
@@ -170,23 +204,27 @@ class TorchBackend:
     ) -> Tensor:
         """Integer convolution, then x (activation scale x weight scale) + bias (+ residual): NHWC float32."""
         factor = q.scale_N[:, None] * weight.scale_O
-        out = self.accumulate(q.ints_NHWC, weight).float() * factor[:, None, None, :]
+        out = self.accumulate(q, weight).float() * factor[:, None, None, :]
         out = out + (weight.bias_O if bias_O is None else bias_O)
         return out if residual_NHWC is None else out + residual_NHWC
 
-    def accumulate(self, ints_NHWC: Tensor, weight: QuantizedWeight) -> Tensor:
-        """The integer sums of the convolution, as any type that holds them exactly."""
+    def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
+        """The integer sums of (code - zero) x weight (N, H', W', O), as any type that holds them exactly."""
         raise NotImplementedError
 
 
 _silu = silu
 
 
-def unfold(ints_NHWC: Tensor, weight: QuantizedWeight) -> tuple[Tensor, tuple[int, int, int]]:
-    """Patches as a matrix (N x H' x W', K x K x C), and (N, H', W')."""
+def unfold(x_NHWC: Tensor, weight: QuantizedWeight, border_N: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+    """Patches as a matrix (N x H' x W', K x K x C), the padding filled with ``border_N``; and (N, H', W')."""
     size, stride, pad = weight.ints_OKKI.shape[1], weight.stride, weight.padding
-    n, _, _, channels = ints_NHWC.shape
-    x = F.pad(ints_NHWC, (0, 0, pad, pad, pad, pad)) if pad else ints_NHWC
+    n, h, w, channels = x_NHWC.shape
+    x = x_NHWC
+    if pad:
+        shape = (n, h + 2 * pad, w + 2 * pad, channels)
+        x = border_N.to(x_NHWC.dtype)[:, None, None, None].expand(shape).contiguous()
+        x[:, pad : pad + h, pad : pad + w] = x_NHWC
     height, width = ((x.shape[1] - size) // stride + 1, (x.shape[2] - size) // stride + 1)
     views = [
         x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]

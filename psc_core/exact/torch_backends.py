@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, QuantizedWeight, TorchBackend, unfold
+from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, QuantizedWeight, TorchBackend, TorchQuantized, unfold
 
 FLOAT32_TERMS = 2**24 // (ACTIVATION_MAX * WEIGHT_MAX)
 """How many products a float32 sum can hold exactly."""
@@ -16,30 +18,31 @@ class IntMM(TorchBackend):
 
     name = "int_mm"
 
-    def accumulate(self, ints_NHWC: Tensor, weight: QuantizedWeight) -> Tensor:
-        patches, place = unfold(ints_NHWC, weight)
+    def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
+        patches, place = unfold((q.codes_NHWC ^ 128).view(torch.int8), weight, q.zero_N - 128)
         matrix = _matrix(weight, "int_mm", torch.int8, multiple=8)
         rows = patches.shape[0]
         patches = _pad(patches, max(-(-rows // 8) * 8, 32), matrix.shape[0])
-        out = torch._int_mm(patches, matrix)
-        return out[:rows, : weight.ints_OKKI.shape[0]].reshape(*place, -1)
+        sums = torch._int_mm(patches, matrix)[:rows, : weight.ints_OKKI.shape[0]].reshape(*place, -1)
+        weights = weight.ints_OKKI.to(torch.int32).sum(dim=(1, 2, 3), dtype=torch.int32)
+        return sums + ((128 - q.zero_N)[:, None] * weights)[:, None, None, :]
 
 
 class Float32MM(TorchBackend):
     """im2col and float32 GEMM on integer values, in pieces whose sums stay below 2^24."""
 
     name = "float32"
+    dtype = torch.float32
 
-    def accumulate(self, ints_NHWC: Tensor, weight: QuantizedWeight) -> Tensor:
-        patches, place = unfold(ints_NHWC, weight)
-        matrix = _matrix(weight, "float32", torch.float32)
-        patches = patches.float()
-        pieces = range(0, matrix.shape[0], FLOAT32_TERMS)
-        sums = [patches[:, i : i + FLOAT32_TERMS] @ matrix[i : i + FLOAT32_TERMS] for i in pieces]
-        out = sums[0].double() if len(sums) > 1 else sums[0]
-        for more in sums[1:]:
-            out = out + more.double()
-        return out.reshape(*place, -1)
+    def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
+        ints = q.codes_NHWC.to(self.dtype) - q.zero_N.to(self.dtype)[:, None, None, None]
+        patches, place = unfold(ints, weight, torch.zeros_like(q.zero_N))
+        matrix = _matrix(weight, self.name, self.dtype)
+        pieces = (slice(i, i + FLOAT32_TERMS) for i in range(0, matrix.shape[0], FLOAT32_TERMS))
+        return _exact_sum(self.product(patches[:, p], matrix[p]) for p in pieces).reshape(*place, -1)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
 
 
 class Float32Conv(TorchBackend):
@@ -47,40 +50,38 @@ class Float32Conv(TorchBackend):
 
     name = "float32_conv"
 
-    def accumulate(self, ints_NHWC: Tensor, weight: QuantizedWeight) -> Tensor:
+    def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
         kernel = weight.packed.get(self.name)
         if kernel is None:
             kernel = weight.ints_OKKI.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
             weight.packed[self.name] = kernel
+        x = (q.codes_NHWC.float() - q.zero_N.float()[:, None, None, None]).permute(0, 3, 1, 2)
         group = FLOAT32_TERMS // (kernel.shape[2] * kernel.shape[3])
-        x = ints_NHWC.permute(0, 3, 1, 2).float()
-        out = None
-        for i in range(0, kernel.shape[1], group):
-            part = torch.nn.functional.conv2d(
-                x[:, i : i + group], kernel[:, i : i + group], stride=weight.stride, padding=weight.padding
-            )
-            out = part if out is None else out.double() + part.double()
-        assert out is not None
+        pieces = (slice(i, i + group) for i in range(0, kernel.shape[1], group))
+        out = _exact_sum(
+            torch.nn.functional.conv2d(x[:, p], kernel[:, p], stride=weight.stride, padding=weight.padding)
+            for p in pieces
+        )
         return out.permute(0, 2, 3, 1)
 
 
 class BFloat16MM(Float32MM):
-    """bfloat16 tensor cores with float32 accumulation and output (CUDA): int8 values are exact in bfloat16."""
+    """bfloat16 tensor cores with float32 accumulation and output (CUDA): +-255 is exact in bfloat16."""
 
     name = "bfloat16"
+    dtype = torch.bfloat16
 
-    def accumulate(self, ints_NHWC: Tensor, weight: QuantizedWeight) -> Tensor:
-        patches, place = unfold(ints_NHWC, weight)
-        matrix = _matrix(weight, "bfloat16", torch.bfloat16)
-        patches = patches.bfloat16()
-        out = None
-        for i in range(0, matrix.shape[0], FLOAT32_TERMS):
-            part = torch.mm(
-                patches[:, i : i + FLOAT32_TERMS], matrix[i : i + FLOAT32_TERMS], out_dtype=torch.float32
-            )
-            out = part if out is None else out.double() + part.double()
-        assert out is not None
-        return out.reshape(*place, -1)
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.mm(a, b, out_dtype=torch.float32)
+
+
+def _exact_sum(parts: Iterable[Tensor]) -> Tensor:
+    """Add integer-valued float32 pieces, each below 2^24, in float64 where there are several."""
+    first, *others = parts
+    total = first.double() if others else first
+    for part in others:
+        total = total + part.double()
+    return total
 
 
 def _matrix(weight: QuantizedWeight, key: str, dtype: torch.dtype, multiple: int = 1) -> Tensor:
