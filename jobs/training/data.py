@@ -29,22 +29,27 @@ class Photographs:
 def load_photographs(path: str | Path, *, min_side: int) -> Photographs:
     """Read every photograph of a tar or folder whose short side is at least `min_side` pixels.
 
-    A photograph is held out when the hash of its name says so: the split survives additions to the data.
-    Raises ValueError if nothing usable is found.
+    A photograph is held out when the hash of its name says so: the split survives additions to the data. The
+    held-out ones come in the order of that hash, so that a few of them are a mixture. Raises ValueError if
+    nothing usable is found.
     """
-    train: list[np.ndarray] = []
-    validation: list[np.ndarray] = []
-    for name, data in sorted(_files(Path(path))):
-        with Image.open(io.BytesIO(data)) as image:
-            if min(image.size) < min_side:
-                continue
-            (validation if _held_out(name) else train).append(np.asarray(image.convert("RGB")))
-    if not train or not validation:
+    files = list(read_photographs(path, min_side=min_side))
+    train = [pixels for name, pixels in files if _hash(name) >= VALIDATION_SHARE]
+    held_out = sorted((_hash(name), i) for i, (name, _) in enumerate(files) if _hash(name) < VALIDATION_SHARE)
+    if not train or not held_out:
         raise ValueError(
-            f"{path}: {len(train)} training and {len(validation)} held-out photographs of at least "
+            f"{path}: {len(train)} training and {len(held_out)} held-out photographs of at least "
             f"{min_side} px; both are needed: give more photographs"
         )
-    return Photographs(train=train, validation=validation)
+    return Photographs(train=train, validation=[files[i][1] for _, i in held_out])
+
+
+def read_photographs(path: str | Path, *, min_side: int) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, uint8 (H, W, 3)) of every photograph of a tar or folder, by name; smaller ones are left out."""
+    for name, data in sorted(_files(Path(path))):
+        with Image.open(io.BytesIO(data)) as image:
+            if min(image.size) >= min_side:
+                yield name, np.asarray(image.convert("RGB"))
 
 
 def batch(photographs: list[np.ndarray], *, size: int, crop: int, seed: int, step: int) -> np.ndarray:
@@ -67,6 +72,17 @@ def centre_crops(photographs: list[np.ndarray], *, crop: int, count: int) -> np.
     return to_signal(np.stack(crops))
 
 
+def random_windows(photographs: list[np.ndarray], *, crop: int, count: int, seed: int) -> np.ndarray:
+    """`count` windows, each of a photograph in turn, at random places: float32 (N, 3, crop, crop)."""
+    rng = np.random.default_rng(seed)
+    windows = []
+    for index in range(count):
+        photo = photographs[index % len(photographs)]
+        top, left = (int(rng.integers(side - crop + 1)) for side in photo.shape[:2])
+        windows.append(photo[top : top + crop, left : left + crop])
+    return to_signal(np.stack(windows))
+
+
 def to_signal(images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, 3) → float32 (N, 3, H, W) in [-1, 1]."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / 127.5 - 1.0
@@ -85,9 +101,9 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name, handle.read()
 
 
-def _held_out(name: str) -> bool:
-    digest = hashlib.sha256(name.encode()).digest()
-    return int.from_bytes(digest[:4], "big") < VALIDATION_SHARE * 2**32
+def _hash(name: str) -> float:
+    """Uniform in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def _epoch_indices(count: int, size: int, seed: int, step: int) -> list[int]:

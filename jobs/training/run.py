@@ -18,7 +18,7 @@ from torch import nn
 from jobs.training.data import Photographs, batch, centre_crops
 from jobs.training.evaluate import denoising_psnr
 from jobs.training.growth import Network
-from jobs.training.loss import loss_of
+from jobs.training.loss import denoise, loss_of
 
 STEP_SEED = 1 << 32
 
@@ -97,7 +97,9 @@ class Trainer:
         """The EMA's denoising PSNR (dB) on held-out photographs, written to the history."""
         s = self.settings
         x = centre_crops(photographs.validation, crop=s.validation_crop, count=s.validation_count)
-        curve = denoising_psnr(self.ema, torch.from_numpy(x))
+        curve = denoising_psnr(
+            lambda y, sigma: denoise(self.ema, y.to(self.device), sigma), torch.from_numpy(x)
+        )
         self.history.append(
             {
                 "step": self.step,
