@@ -1,6 +1,4 @@
-"""`psc calibrate-prior`: true squared error against sample variance, and denoising PSNR, for one or more
-priors.
-"""
+"""`psc calibrate-prior`: true squared error against sample variance, and denoising PSNR."""
 
 from __future__ import annotations
 

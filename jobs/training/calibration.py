@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ CHROMA_PENALTY = 2.0
 
 
 class LowFrequencies:
-    """The measurement H of a square window: its `rows` lowest DCT coefficients, chroma ranked as finer than luma."""
+    """H of a square window: its `rows` lowest DCT coefficients, chroma ranked as if finer than luma."""
 
     def __init__(self, size: int, rows: int) -> None:
         frequency = np.hypot(*np.mgrid[:size, :size])
@@ -48,7 +49,7 @@ def posterior_samples(
     ]
     x = operator.enforce(torch.zeros_like(y_NCHW), y_NCHW)
     x = x + sigmas[0] * torch.randn(y_NCHW.shape, generator=generator)
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         clean = operator.enforce(prior.denoise(x, sigma), y_NCHW)
         x = clean + following * (x - clean) / sigma
     return x
@@ -60,8 +61,9 @@ def calibration(
 ) -> dict[str, float]:
     """Squared error of the samples' mean against what their spread promises.
 
-    x: windows, float32 (N, 3, S, S) in [-1, 1]. `ratio` is E|x − mean|² over (1 + 1/samples) of the unbiased sample
-    variance: 1 when x could be one more sample, above 1 when the prior is over-confident. `psnr` (dB) is the mean's.
+    x: windows, float32 (N, 3, S, S) in [-1, 1]. `ratio` is E|x − mean|² over (1 + 1/samples) of the unbiased
+    sample variance: 1 when x could be one more sample, above 1 when the prior is over-confident. `psnr` (dB)
+    is the mean's.
     """
     operator = LowFrequencies(x_NCHW.shape[-1], rows)
     generator = torch.Generator().manual_seed(seed)
