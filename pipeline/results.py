@@ -93,12 +93,16 @@ class Result:
     tally: Tally
     seconds: float
     interrupted: bool = False
+    inherited: bool = False
+    """The rows without a stream are those of another dataset: this job itself failed on none."""
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """0 all well, 1 some inputs failed, 130 stopped by the user."""
-        return 130 if self.interrupted else 1 if self.tally.failed else 0
+        if self.interrupted:
+            return 130
+        return 1 if self.tally.failed and not self.inherited else 0
 
     def as_dict(self) -> dict[str, Any]:
         figures = {

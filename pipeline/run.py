@@ -40,12 +40,13 @@ def compress(
     batch: int = DEFAULT_BATCH,
     codec: Codec | None = None,
     progress: Callable[[Tally], None] = lambda tally: None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> Result:
     """Compress every image of ``source`` into the Parquet dataset ``dataset``.
 
     source and dataset are any fsspec URLs; workers: actors, by default one a GPU or one for two CPUs;
     address: a Ray cluster, by default this machine; batch: images encoded together, which does not change
-    the result; progress is called with the tally after every shard.
+    the result; progress is called with the tally after every shard, on_stop when Ctrl-C is first pressed.
 
     Raises:
         Refused: nothing was done (bad request, no source, target taken or planned otherwise).
@@ -62,7 +63,7 @@ def compress(
         listed = planning.list_items(origin.items(), Path(scratch)) if planned is None else None
         if planned is not None and _is_done(target, planned):
             return _finish(target, planned, began, stopped=False)
-        with cluster(address) as ray, _drain_on_interrupt() as stop:
+        with cluster(address) as ray, _drain_on_interrupt(on_stop) as stop:
             workers, share = shares(ray.cluster_resources(), workers)
             start = starter(
                 ray, Encoder, share, request, origin, target, codec, batch=batch, threads=share.threads
@@ -181,7 +182,7 @@ def _finish(target: Folder, plan: Plan, began: float, *, stopped: bool) -> Resul
 
 
 @contextmanager
-def _drain_on_interrupt() -> Iterator[Callable[[], bool]]:
+def _drain_on_interrupt(on_stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C (or SIGTERM) asks to finish what is running; the second one stops at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -192,6 +193,7 @@ def _drain_on_interrupt() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
+        on_stop()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -52,6 +52,11 @@ class Folder:
     def is_local(self) -> bool:
         return "file" in _protocols(self.fs)
 
+    @property
+    def full_url(self) -> str:
+        """The URL with its protocol, a local path made absolute."""
+        return self.fs.unstrip_protocol(self.path)
+
     def full(self, name: str) -> str:
         """The path of ``name`` on the file system."""
         return f"{self.path.rstrip('/')}/{name}" if name else self.path

@@ -1,0 +1,89 @@
+"""`psc compress`: a source of images into a dataset, through Ray actors."""
+
+from __future__ import annotations
+
+import click
+
+from jobs.console import exit_with, json_option, out_json, summary, tally_bar
+from pipeline.results import Result
+
+
+def compress(
+    src: str,
+    dataset: str,
+    *,
+    profile: str | None = None,
+    prior: str | None = None,
+    tiers: int | None = None,
+    max_bpp: float | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    arithmetic: str = "exact",
+    workers: int | None = None,
+    address: str | None = None,
+    resume: bool = False,
+    **options,
+) -> Result:
+    """Compress the images of ``src`` into ``dataset``; see :func:`pipeline.run.compress` for ``options``."""
+    from pipeline import run
+    from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
+
+    request = Request(
+        profile=profile or DEFAULT_PROFILE,
+        overrides={} if tiers is None else {"tiers": tiers},
+        prior=prior or DEFAULT_PRIOR,
+        arithmetic=arithmetic,
+        seed=seed,
+        max_bpp=max_bpp,
+        size=size,
+    )
+    return run.compress(src, dataset, request, workers=workers, address=address, resume=resume, **options)
+
+
+@click.command()
+@click.argument("src")
+@click.argument("dataset")
+@click.option("--profile", metavar="NAME", help="archive, paper or diffc.  [default: paper]")
+@click.option("--prior", metavar="PRIOR", help="photo (bundled), a folder, or a Hub id.  [default: photo]")
+@click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default.")
+@click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel.")
+@click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other bytes.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["exact", "float"]),
+    default="exact",
+    show_default=True,
+    help="exact decodes on any machine, float only on the same.",
+)
+@click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one for two CPUs]")
+@click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or this machine]")
+@click.option("--resume", is_flag=True, help="Go on with a dataset that was begun.")
+@json_option
+def command(src: str, dataset: str, as_json: bool, **options) -> None:
+    """Compress every image of SRC into DATASET.
+
+    SRC is a folder tree, one file, a glob, an s3:// prefix; .tar, .zip and .parquet files in it are opened.
+    Every input gets one row: a stream, or the reason why it has none. Ctrl-C finishes the shards under way.
+
+    \b
+    Example: psc compress photos/ archive/ --size 256 --tiers 4
+             psc compress s3://bucket/photos s3://bucket/archive --resume
+    """
+    with tally_bar() as follow:
+        result = compress(src, dataset, progress=follow, on_stop=_draining, **options)
+    if result.interrupted:
+        done, planned = result.tally.shards, result.tally.plan.shards
+        click.echo(
+            f"stopped: {done} of {planned} shards are committed; the same command with --resume goes on",
+            err=True,
+        )
+    if as_json:
+        out_json(result.as_dict())
+    else:
+        click.echo(summary(result, "compressed"))
+    exit_with(result.exit_code)
+
+
+def _draining() -> None:
+    click.echo("\nfinishing the shards under way; Ctrl-C again to leave at once", err=True)

@@ -1,0 +1,66 @@
+"""`psc decompress`: a dataset, or a .psc file, to pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.console import bar, exit_with, json_option, out_json, read_ids
+
+if TYPE_CHECKING:
+    from pipeline.restore import Restored
+
+
+def decompress(source: str, out: str, **options) -> Restored:
+    """Decode ``source`` into files under ``out``; see :func:`pipeline.restore.decompress` for ``options``."""
+    from pipeline import restore
+
+    return restore.decompress(source, out, **options)
+
+
+@click.command()
+@click.argument("source", metavar="DATASET|FILE.psc")
+@click.argument("out")
+@click.option("--tier", type=int, metavar="K", help="Decode tiers 0 to K only.  [default: all]")
+@click.option("--bpp", type=float, metavar="F", help="Decode at most this many bits a pixel of each image.")
+@click.option(
+    "--restore",
+    type=click.Choice(["mean", "perceptual"]),
+    default="mean",
+    show_default=True,
+    help="Low distortion, or natural detail.",
+)
+@click.option(
+    "--ids", multiple=True, metavar="ID,…", help="Only these images: ids, or @FILE with one a line."
+)
+@click.option(
+    "--format",
+    type=click.Choice(["png", "webp", "jpg"]),
+    default="png",
+    show_default=True,
+    help="Of the pictures; png and webp are lossless.",
+)
+@click.option("--prior", metavar="PRIOR", help="Where the prior is, if not under its own name.")
+@json_option
+def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **options) -> None:
+    """Decode DATASET, or one FILE.psc, into pictures in the folder OUT.
+
+    A picture is named after its image's id. Decoding needs the prior that encoded.
+
+    \b
+    Example: psc decompress archive/ pictures/ --tier 1
+             psc decompress archive/ pictures/ --ids cats/one.jpg --restore perceptual
+             psc decompress one.psc one.png
+    """
+    with bar("img") as shown:
+        result = decompress(source, out, ids=read_ids(ids), progress=shown.update, **options)
+    for failure in result.failed[:10]:
+        click.echo(f"{failure['image_id']}: {failure['error']}", err=True)
+    if as_json:
+        out_json(result.as_dict())
+    else:
+        click.echo(f"wrote {result.written} pictures to {out} in {result.seconds:.1f} s")
+        if result.failed:
+            click.echo(f"{len(result.failed)} images did not decode")
+    exit_with(result.exit_code)

@@ -1,0 +1,48 @@
+"""`psc verify`: are all bytes still what was committed?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.console import bar, exit_with, json_option, out_json
+
+if TYPE_CHECKING:
+    from pipeline.audit import Audit
+
+
+def verify(dataset: str, **options) -> Audit:
+    """Check a dataset; see :func:`pipeline.audit.verify` for ``options``."""
+    from pipeline import audit
+
+    return audit.verify(dataset, **options)
+
+
+@click.command()
+@click.argument("dataset")
+@click.option(
+    "--deep", type=int, default=0, metavar="N", help="Also decode N images and compare decoder states."
+)
+@click.option("--prior", metavar="PRIOR", help="For --deep: where the prior is, if not under its own name.")
+@json_option
+def command(dataset: str, deep: int, prior: str | None, as_json: bool) -> None:
+    """Check the sha256 of every part of DATASET and the checksums of every stream.
+
+    Exit status 0 if all is well and the dataset is complete, 1 otherwise.
+
+    \b
+    Example: psc verify archive/ --deep 10
+    """
+    with bar("part") as shown:
+        result = verify(dataset, deep=deep, prior=prior, progress=shown.update)
+    for problem in result.problems[:20]:
+        click.echo(f"{problem['where']}: {problem['error']}", err=True)
+    if as_json:
+        out_json(result.as_dict())
+    else:
+        checked = f"{result.parts} parts, {result.rows} rows, {result.streams} streams"
+        checked += f", {result.decoded} decoded" if deep else ""
+        found = f"{result.found} problems" if result.found else "all well"
+        click.echo(f"{checked}: {found}{'' if result.complete else '; the dataset is not complete'}")
+    exit_with(result.exit_code)

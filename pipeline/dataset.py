@@ -1,0 +1,147 @@
+"""Reading a dataset: committed parts only, and of them only the columns that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+import psc_core
+from pipeline.commit import committed_shards, part_name, read_markers
+from pipeline.errors import NotADataset, UnknownIds
+from pipeline.plan import Plan, read_plan
+from pipeline.results import Tally
+from pipeline.schema import OK, dataset_schema, payload_names, scalar_names
+from pipeline.storage import Folder
+from psc_core.errors import TierOutOfRange
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as its markers say it is now. Parts without a marker do not exist for it."""
+
+    folder: Folder
+    plan: Plan
+    shards: tuple[int, ...]
+
+    @classmethod
+    def open(cls, url: str) -> Dataset:
+        """Raises :class:`NotADataset`."""
+        folder = Folder.at(url)
+        plan = read_plan(folder)
+        return cls(folder, plan, tuple(committed_shards(folder)))
+
+    @property
+    def complete(self) -> bool:
+        return len(self.shards) == self.plan.shards
+
+    @property
+    def tiers(self) -> int:
+        return self.plan.tiers
+
+    @cached_property
+    def shared(self) -> psc_core.SharedHeader:
+        """What all its streams have in common."""
+        return psc_core.SharedHeader.from_json(self.plan.shared)
+
+    @cached_property
+    def markers(self) -> list[dict[str, Any]]:
+        """One a committed shard, ascending."""
+        return read_markers(self.folder, list(self.shards))
+
+    def tally(self) -> Tally:
+        """Sums over the markers: no part is opened."""
+        tally = Tally(self.plan)
+        for marker in self.markers:
+            tally.add(marker)
+        return tally
+
+    def check_complete(self) -> None:
+        """Raise :class:`NotADataset` if shards are missing."""
+        if not self.complete:
+            raise NotADataset(
+                f"{self.folder.url} is not finished: {len(self.shards)} of {self.plan.shards} shards are "
+                "committed; finish it with --resume first"
+            )
+
+    def check_tier(self, tier: int) -> None:
+        """Raise :class:`TierOutOfRange` unless the dataset has that tier."""
+        if not 0 <= tier < self.tiers:
+            raise TierOutOfRange(f"tier {tier}: {self.folder.url} holds tiers 0 to {self.tiers - 1}")
+
+    def columns(self, tier: int | None = None) -> list[str]:
+        """All scalar columns, and the payloads up to ``tier``; none for -1."""
+        return scalar_names(self.tiers) + payload_names(self.tiers if tier is None else tier + 1)
+
+    def arrow(self) -> ds.Dataset:
+        """As a pyarrow dataset."""
+        filesystem = pafs.LocalFileSystem() if self.folder.is_local else self.folder.fs
+        paths = [self.folder.full(part_name(shard)) for shard in self.shards]
+        return ds.dataset(paths, schema=dataset_schema(self.tiers), filesystem=filesystem, format="parquet")
+
+    def open_part(self, shard: int) -> pq.ParquetFile:
+        """One part's file, read in as few and as small ranges as the columns allow."""
+        source = (
+            self.folder.full(part_name(shard)) if self.folder.is_local else self.folder.open(part_name(shard))
+        )
+        return pq.ParquetFile(source, pre_buffer=True)
+
+    def batches(self, columns: Sequence[str], *, rows: int = 1024) -> Iterator[pa.RecordBatch]:
+        """Record batches of some columns, in the order of ids."""
+        for shard in self.shards:
+            with self.open_part(shard) as part:
+                yield from part.iter_batches(rows, columns=list(columns))
+
+    def streams(
+        self, *, tier: int | None = None, ids: Collection[str] | None = None, rows: int = 256
+    ) -> Iterator[tuple[str, psc_core.Stream | Exception]]:
+        """Ids and streams up to ``tier`` of all images, or of ``ids``; the error in place of a damaged
+        stream.
+
+        Raises:
+            TierOutOfRange: no such tier.
+            UnknownIds: some of ``ids`` are not in the dataset, or failed there.
+        """
+        if tier is not None:
+            self.check_tier(tier)
+        payloads = payload_names(self.tiers if tier is None else tier + 1)
+        columns = ["image_id", "status", "image_header", *payloads]
+        if ids is not None:
+            yield from self._selected(columns, payloads, ids)
+            return
+        for batch in self.batches(columns, rows=rows):
+            yield from self._read(batch.filter(pc.equal(batch["status"], OK)), payloads)
+
+    def _selected(
+        self, columns: list[str], payloads: list[str], ids: Collection[str]
+    ) -> Iterator[tuple[str, Any]]:
+        # Checked on the narrow column first, so that a wrong id is told before anything is decoded.
+        wanted = pc.field("image_id").isin(list(ids))
+        found = self.arrow().to_table(columns=["image_id", "status"], filter=wanted).to_pylist()
+        states = {row["image_id"]: row["status"] for row in found}
+        if missing := [i for i in ids if i not in states]:
+            raise UnknownIds(
+                f"{self.folder.url} has no image {', '.join(missing[:5])}; psc query lists its ids"
+            )
+        if failed := [f"{i} ({states[i]})" for i in ids if states[i] != OK]:
+            raise UnknownIds(f"these inputs have no stream: {', '.join(failed[:5])}")
+        for batch in self.arrow().to_batches(columns=columns, filter=wanted):
+            yield from self._read(batch, payloads)
+
+    def _read(self, batch: pa.RecordBatch, payloads: list[str]) -> Iterator[tuple[str, Any]]:
+        for row in batch.to_pylist():
+            yield row["image_id"], self._stream(row, payloads)
+
+    def _stream(self, row: dict[str, Any], payloads: list[str]) -> psc_core.Stream | Exception:
+        tiers = [row[name] for name in payloads if row[name] is not None]
+        try:
+            return psc_core.Stream.from_parts(self.shared, row["image_header"], tiers)
+        except psc_core.PscError as error:
+            return error
