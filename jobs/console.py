@@ -77,9 +77,8 @@ def summary(result: Result, verb: str) -> str:
     """The last words of a job over a dataset."""
     tally = result.tally
     rate = "" if tally.bpp is None else f", {tally.bpp:.4g} bpp"
-    lines = [
-        f"{verb} {tally.ok} images into {result.dataset}: {size_text(tally.bytes)}{rate}, {result.seconds:.1f} s"
-    ]
+    figures = f"{size_text(tally.bytes)}{rate}, {result.seconds:.1f} s"
+    lines = [f"{verb} {tally.ok} images into {result.dataset}: {figures}"]
     if tally.failed:
         kinds = ", ".join(f"{n} {code}" for code, n in tally.failed.items())
         lines.append(f"{sum(tally.failed.values())} inputs have no stream: {kinds}")

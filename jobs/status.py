@@ -29,14 +29,11 @@ def command(dataset: str, as_json: bool) -> None:
     if as_json:
         out_json(found)
         return
-    state = (
-        "complete" if found["complete"] else "unfinished: the command that began it, with --resume, goes on"
-    )
+    state = "complete" if found["complete"] else "unfinished: its own command with --resume goes on"
+    inputs = f"{found['rows']} of {found['items']} inputs"
     rate = "" if found["bpp"] is None else f", {found['bpp']:.4g} bpp"
     click.echo(f"{dataset} ({found['kind']} of {found['source']})")
-    click.echo(
-        f"{found['committed']} of {found['shards']} shards, {found['rows']} of {found['items']} inputs; {state}"
-    )
+    click.echo(f"{found['committed']} of {found['shards']} shards, {inputs}; {state}")
     click.echo(f"{found['ok']} images, {size_text(found['bytes'])}{rate}")
     for code, count in found["failed"].items():
         click.echo(f"{count} failed: {code}")

@@ -40,7 +40,10 @@ def query(dataset: str, sql: str) -> Any:
             "create view failures as select image_id, status, error, attempts, format, source_bytes, source "
             f"from streams where status <> '{OK}'"
         )
-        return connection.execute(sql).fetch_record_batch().read_all()
+        found = connection.sql(sql)
+        if found is None:
+            raise BadRequest("that statement returns no rows; psc query is for select statements")
+        return found.to_arrow_table()
     except duckdb.Error as error:
         raise BadRequest(f"{str(error).strip()} (views: {', '.join(VIEWS)})") from None
     finally:

@@ -64,7 +64,8 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]
 def _managed(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
     """Through the ICC profile to sRGB; Lab needs no embedded profile."""
     if image.mode == "LAB" and not profile:
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), _SRGB, outputMode="RGB"), ""
+        lab = ImageCms.createProfile("LAB")
+        return ImageCms.profileToProfile(image, lab, _SRGB, outputMode="RGB") or image, ""
     if not profile:
         return image, ""
     try:

@@ -1,4 +1,4 @@
-"""The driver's loop: two tasks in flight a worker, dead workers replaced, every end of a task accounted for."""
+"""The driver's loop: two tasks in flight a worker, dead workers replaced, every task's end accounted for."""
 
 from __future__ import annotations
 

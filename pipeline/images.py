@@ -196,8 +196,9 @@ def _bit_depth(image: Image.Image) -> int:
     try:
         if tags is not None:
             return int(max(tags.get(258, (depth,))))
-        if image.format == "PNG" and image.tile:
-            return 16 if "16" in str(image.tile[0][3]) else depth
+        tile = getattr(image, "tile", None)
+        if image.format == "PNG" and tile:
+            return 16 if "16" in str(tile[0][3]) else depth
     except (TypeError, ValueError, IndexError):
         pass
     return depth

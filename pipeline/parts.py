@@ -107,7 +107,7 @@ def describe_part(source: str | Path | BinaryIO, tiers: int) -> dict[str, Any]:
     }
 
 
-def file_sha256(source: BinaryIO) -> str:
+def file_sha256(source: Any) -> str:
     return hashlib.file_digest(source, "sha256").hexdigest()
 
 

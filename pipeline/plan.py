@@ -117,7 +117,7 @@ def check_target(folder: Folder, *, resume: bool) -> Plan | None:
 
 
 def check_same(planned: Plan, now: dict[str, Any], *, names: Iterable[str] | None = None) -> None:
-    """Raise :class:`PlanDiffers`, naming each differing field, unless ``now`` agrees with the plan's fields."""
+    """Raise :class:`PlanDiffers`, naming every differing field, unless ``now`` agrees with the plan."""
     before = planned.fields() | {"source": planned.source}
     absent = object()
     differing = [

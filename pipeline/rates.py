@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -143,7 +144,7 @@ def _run(
 
 def _part(origin: Dataset, folder: Folder, plan: Plan, shard: int, rows: int, bpp: float | None) -> dict:
     columns = scalar_names(plan.tiers) + payload_names(plan.tiers)
-    identity = {"fingerprint": plan.fingerprint, "tiers": plan.tiers}
+    identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "tiers": plan.tiers}
     with folder.spool() as scratch, origin.open_part(shard) as source:
         local = Path(scratch) / f"shard-{shard:05d}"
         writer = PartWriter(local, shared=plan.shared, shard=shard, **identity)

@@ -62,7 +62,7 @@ def encode_rows(
     batch: int,
     skip: Collection[int] = (),
 ) -> Iterator[dict[str, Any]]:
-    """One row an item, in the items' order. ``skip`` are places of inputs that are known to end the process."""
+    """One row an item, in the items' order. ``skip``: places of inputs that are known to end the process."""
 
     def load(place: int) -> Loaded:
         item = items[place]
@@ -184,7 +184,7 @@ def _streams(
 
 
 def ok_row(one: Loaded, source: Source, stream: psc_core.Stream) -> dict[str, Any]:
-    """The row of an encoded image. It holds nothing that could differ between two runs over the same input."""
+    """The row of an encoded image. Nothing in it could differ between two runs over the same input."""
     assert one.facts is not None
     header = stream.image_header
     payload = len(header) + sum(len(tier.data) for tier in stream.tiers)

@@ -176,6 +176,8 @@ def _finish(target: Folder, plan: Plan, began: float, *, stopped: bool) -> Resul
     missing = plan.shards - len(done)
     if missing and not stopped:
         raise JobFailed(f"{missing} of {plan.shards} shards are not committed; run again with --resume")
+    if not missing:
+        target.sweep_spool()
     return Result(
         dataset=target.url, tally=tally, seconds=time.monotonic() - began, interrupted=bool(missing)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -101,7 +102,7 @@ class Folder:
         return int(self.fs.info(self.full(name))["size"])
 
     def check_writable(self) -> None:
-        """Raise :class:`TargetNotWritable` if it is plain that nothing can be created here; creates nothing."""
+        """Raise :class:`TargetNotWritable` if plainly nothing can be created here. Creates nothing."""
         if not self.is_local:
             return
         place = Path(self.path)
@@ -153,13 +154,18 @@ class Folder:
 
     @contextmanager
     def spool(self) -> Iterator[str]:
-        """A local folder for files in the making: on the target's own disk if that is local, gone afterwards."""
+        """A local folder for files in the making, on the target's own disk if it is local; gone afterwards."""
         parent = None
         if self.is_local:
             parent = self.full("_psc/spool")
             os.makedirs(parent, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="psc-", dir=parent) as folder:
             yield folder
+
+    def sweep_spool(self) -> None:
+        """Remove what killed workers left in the making; only once everything is committed."""
+        if self.is_local:
+            shutil.rmtree(self.full("_psc/spool"), ignore_errors=True)
 
 
 def _link(local: Path, target: Path) -> bool:

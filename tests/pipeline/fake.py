@@ -1,4 +1,4 @@
-"""A codec that costs nothing: real containers around bytes that depend on the pixels alone, and decodes to them."""
+"""A codec that costs nothing: real containers around bytes that depend on the pixels alone."""
 
 from __future__ import annotations
 
@@ -63,4 +63,6 @@ def fake_stream(image: np.ndarray, shared: psc_core.SharedHeader) -> Stream:
             used += size
         tiers.append(Tier.build(chunks, canvases=canvases, index=index))
     quality = tuple(20.0 + 2 * k for k in range(len(tiers)))
-    return Stream(shared, header, tuple(tiers), EncodeReport(7, 0.1, quality, tuple(q / 100 for q in quality)))
+    return Stream(
+        shared, header, tuple(tiers), EncodeReport(7, 0.1, quality, tuple(q / 100 for q in quality))
+    )
