@@ -25,6 +25,11 @@ import click
 @click.option("--ema", type=float, default=0.999, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--name", default="photo", show_default=True, help="Name written into prior.json.")
+@click.option(
+    "--data-note",
+    type=click.Path(exists=True, path_type=Path),
+    help="Markdown for the model card: where the photographs are from, and their licences.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--compile/--no-compile", "compiled", default=None, help="torch.compile [on cuda only].")
 @click.option("--threads", type=int, default=0, help="CPU threads [torch's own].")
@@ -54,6 +59,7 @@ def train_prior(
     start: Path | None = None,
     config: Path | None = None,
     name: str = "photo",
+    data_note: Path | None = None,
     device: str = "auto",
     compiled: bool | None = None,
     threads: int = 0,
@@ -96,7 +102,8 @@ def train_prior(
         "sigma": "ln s ~ N(-0.9, 1.5^2)",
         "history": trainer.history,
     }
-    write_prior(trainer.ema, output, name=name, training=recipe, psnr={"held_out": curve})
+    note = data_note.read_text() if data_note else ""
+    write_prior(trainer.ema, output, name=name, training=recipe, psnr={"held_out": curve}, data_note=note)
     return {
         "output": str(output),
         "psnr": curve,

@@ -1,4 +1,4 @@
-"""The prior folder: config and float16 EMA weights as diffusers writes them, and prior.json."""
+"""The prior folder: config and float16 EMA weights as diffusers writes them, prior.json, a model card."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from jobs.training.card import model_card
 from jobs.training.loss import SIGMA_DATA, UNSHUFFLE
 
 PARAMETRIZATION = (
@@ -35,12 +36,16 @@ def write_prior(
     name: str,
     training: dict[str, Any],
     psnr: dict[str, dict[str, float]],
+    data_note: str = "",
 ) -> None:
-    """Write the folder that `load_prior` reads. `psnr`: a validation curve (dB by σ) a set of images."""
+    """Write the folder that `load_prior` reads, with its model card.
+
+    psnr: a validation curve (dB by σ) a set of images. data_note: origin and licences of the photographs.
+    """
     half = UNet2DModel.from_config(model.config)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder)
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "format": 1,
         "parametrization": PARAMETRIZATION,
@@ -57,3 +62,4 @@ def write_prior(
         "gflop_per_64x64": round(gflop_per_64x64(model), 2),
     }
     (folder / "prior.json").write_text(json.dumps(about, indent=1) + "\n")
+    (folder / "README.md").write_text(model_card(about, data_note=data_note))

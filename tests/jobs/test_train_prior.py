@@ -206,6 +206,8 @@ def test_the_command_writes_a_loadable_prior_and_resumes(tmp_path: Path) -> None
         "mine",
         "--json",
     ]
+    (tmp_path / "note.md").write_text("Noise, CC0.")
+    arguments += ["--data-note", str(tmp_path / "note.md")]
     for _ in range(2):
         result = CliRunner().invoke(command, arguments)
         assert result.exit_code == 0, result.output
@@ -215,6 +217,10 @@ def test_the_command_writes_a_loadable_prior_and_resumes(tmp_path: Path) -> None
     assert about["name"] == "mine"
     assert about["size_multiple"] == 4
     assert set(about["denoising_psnr_db_held_out"]) == {"0.05", "0.1", "0.2", "0.5", "1.0", "3.0"}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "# mine" in card
+    assert "Noise, CC0." in card
+    assert f"| {about['denoising_psnr_db_held_out']['0.5']:.2f} |" in card
     loaded = UNet2DModel.from_pretrained(tmp_path / "out")
     assert sum(p.numel() for p in loaded.parameters()) == about["parameters"]
     weights = tmp_path / "out" / "diffusion_pytorch_model.safetensors"
