@@ -44,7 +44,7 @@ def compress(
 @click.argument("src")
 @click.argument("dataset")
 @click.option("--profile", metavar="NAME", help="archive, paper or diffc.  [default: paper]")
-@click.option("--prior", metavar="PRIOR", help="photo (bundled), a folder, or a Hub id.  [default: photo]")
+@click.option("--prior", metavar="PRIOR", help="photo (bundled), or the folder of a model.  [default: photo]")
 @click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default.")
 @click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel.")
 @click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side.")

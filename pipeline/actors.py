@@ -45,7 +45,7 @@ class Encoder:
             self._broken = error
 
     def describe(self) -> str:
-        """The shared header that this worker would write, as JSON; raises what kept the prior from loading."""
+        """The header that this worker would write, as JSON. Raises what kept its prior from loading."""
         if self._broken is not None:
             raise self._broken
         return self._codec.shared(self._request, self._prior)

@@ -155,15 +155,20 @@ def _pixels(image: Image.Image, facts: Facts, size: int | None) -> tuple[np.ndar
 
 def _header_facts(image: Image.Image, facts: Facts) -> Facts:
     profile = image.info.get("icc_profile") or b""
+    orientation = _orientation(image)
+    stored = image.size
+    # Of a TIFF, Pillow gives the size that it will have when turned.
+    if image.format == "TIFF" and orientation >= 5:
+        stored = stored[::-1]
     return replace(
         facts,
         format=image.format or "",
         mode=image.mode,
         bit_depth=_bit_depth(image),
-        source_width=image.width,
-        source_height=image.height,
+        source_width=stored[0],
+        source_height=stored[1],
         frames=_frames(image),
-        orientation=_orientation(image),
+        orientation=orientation,
         alpha="A" in image.mode or "a" in image.mode or "transparency" in image.info,
         icc_sha256=hashlib.sha256(profile).hexdigest() if isinstance(profile, bytes) and profile else "",
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound
+from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.sources.item import Item
 from pipeline.storage import Folder
@@ -137,10 +137,15 @@ def freeze(folder: Folder, plan: Plan, items: Path | None = None) -> Plan:
 
     Raises:
         PlanDiffers: the other driver's plan is another.
+        TargetNotWritable: the folder cannot be written.
     """
-    if items is not None:
-        folder.create_from(plan.items_file, items)
-    if folder.create(PLAN, plan.to_json().encode()):
+    try:
+        if items is not None:
+            folder.create_from(plan.items_file, items)
+        created = folder.create(PLAN, plan.to_json().encode())
+    except OSError as error:
+        raise TargetNotWritable(f"{folder.url} cannot be written: {error}") from None
+    if created:
         return plan
     theirs = read_plan(folder)
     check_same(theirs, plan.fields() | {"source": plan.source})

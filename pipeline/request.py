@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psc_core
@@ -30,6 +31,12 @@ class Request:
     size: int | None = None
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
+
+    def absolute(self) -> Request:
+        """The same with the prior's folder, if it is one, as an absolute path: workers may run elsewhere."""
+        if os.path.isdir(self.prior):
+            return replace(self, prior=os.path.abspath(self.prior))
+        return self
 
     def check(self) -> None:
         """Raise BadRequest, UnknownProfile or InvalidProfile, before anything is started."""

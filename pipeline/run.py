@@ -53,6 +53,7 @@ def compress(
         JobFailed: the job stopped early; resume it.
     """
     request, codec = request or Request(), codec or Codec()
+    request = request.absolute()
     request.check()
     origin, target = Source(source), Folder.at(dataset)
     planned = planning.check_target(target, resume=resume)

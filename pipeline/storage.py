@@ -34,7 +34,7 @@ def open_fs(url: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder; names are relative, with forward slashes. Pickles as its URL."""
+    """One folder; names are relative, with forward slashes. Pickles as its full URL."""
 
     url: str
     fs: Any = field(compare=False, repr=False)
@@ -47,7 +47,8 @@ class Folder:
         return cls(url, fs, path)
 
     def __reduce__(self):
-        return Folder.at, (self.url,)
+        # A worker may run in another directory.
+        return Folder.at, (self.full_url,)
 
     @property
     def is_local(self) -> bool:
@@ -102,7 +103,7 @@ class Folder:
         return int(self.fs.info(self.full(name))["size"])
 
     def check_writable(self) -> None:
-        """Raise :class:`TargetNotWritable` if plainly nothing can be created here. Creates nothing."""
+        """Raise :class:`TargetNotWritable` if plainly nothing can be created here. Leaves nothing."""
         if not self.is_local:
             return
         place = Path(self.path)
@@ -112,8 +113,11 @@ class Folder:
             place = place.parent
         if not place.is_dir():
             raise TargetNotWritable(f"{self.url}: {place} is a file; give a path under a folder")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise TargetNotWritable(f"{self.url}: no permission to write in {place}; choose another target")
+        try:
+            # Permissions alone do not tell: the disk may be read-only, or no disk at all.
+            os.rmdir(tempfile.mkdtemp(prefix=".psc-", dir=place))
+        except OSError as error:
+            raise TargetNotWritable(f"{self.url} cannot be written: {place}: {error.strerror}") from None
 
     def create(self, name: str, data: bytes) -> bool:
         """Create a small file. False, and nothing changed, if it is there already."""
@@ -154,7 +158,7 @@ class Folder:
 
     @contextmanager
     def spool(self) -> Iterator[str]:
-        """A local folder for files in the making, on the target's own disk if it is local; gone afterwards."""
+        """A local folder for files in the making, on the target's own disk if it is local; then gone."""
         parent = None
         if self.is_local:
             parent = self.full("_psc/spool")

@@ -47,7 +47,8 @@ class Source:
         return fs.unstrip_protocol(path)
 
     def __reduce__(self):
-        return Source, (self.url,)
+        # A worker may run in another directory.
+        return Source, (self.full_url,)
 
     def items(self) -> Iterator[Item]:
         """Every input, in ascending order of its id.

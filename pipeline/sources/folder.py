@@ -49,10 +49,10 @@ def _tree(fs: Any, path: str, prefix: str) -> Iterator[Item]:
         name = info["name"].rstrip("/").rsplit("/", 1)[-1]
         if name.startswith(".") or info["name"].rstrip("/") == path.rstrip("/"):
             continue
-        is_folder = info["type"] == "directory"
         # A link to a folder may lead back up.
-        if is_folder and info.get("islink"):
+        if info.get("islink") and os.path.isdir(info["name"]):
             continue
+        is_folder = info["type"] == "directory"
         # With its slash a folder sorts among files as its members' full names do.
         entries.append((name + "/" * is_folder, info))
     for name, info in sorted(entries, key=lambda entry: entry[0]):

@@ -1,0 +1,44 @@
+"""Small datasets without Ray: the actor's own code, called directly."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pipeline import plan as planning
+from pipeline.actors import Encoder
+from pipeline.attempts import Task
+from pipeline.plan import ItemsFile, Plan
+from pipeline.request import Request
+from pipeline.run import _plan
+from pipeline.sources import Source
+from pipeline.storage import Folder
+from tests.pipeline.fake import FakeCodec
+
+
+def plan_dataset(
+    source: Path | str, target: Path | str, request: Request | None = None
+) -> tuple[Plan, Encoder]:
+    """Freeze a plan; and an encoder for its shards."""
+    request, folder, origin = request or Request(), Folder.at(target), Source(str(source))
+    encoder = Encoder(request, origin, folder, FakeCodec(), batch=4, threads=None)
+    with tempfile.TemporaryDirectory() as scratch:
+        listed = planning.list_items(origin.items(), Path(scratch))
+        plan = planning.freeze(folder, _plan(origin, request, encoder.describe(), listed), listed[0])
+    return plan, encoder
+
+
+def run_shards(
+    plan: Plan, encoder: Encoder, target: Path | str, shards: range | list[int] | None = None
+) -> list[dict]:
+    """Encode and commit some shards, or all."""
+    items = ItemsFile(Folder.at(target), plan)
+    wanted = range(plan.shards) if shards is None else shards
+    return [encoder.run(plan, Task(s, items.count(s)), items.shard(s)) for s in wanted]
+
+
+def make_dataset(source: Path | str, target: Path | str, request: Request | None = None) -> Plan:
+    """A finished dataset of all images in ``source``."""
+    plan, encoder = plan_dataset(source, target, request)
+    run_shards(plan, encoder, target)
+    return plan
