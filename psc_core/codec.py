@@ -1,0 +1,283 @@
+"""Encode and decode: images to canvases, canvases to batches of one shape, tiers and chunks; one loop for both sides."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from psc_core.canvas import Canvas, pad_to_multiple, plan_canvases
+from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
+from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader
+from psc_core.errors import CutStream, InvalidImage, InvalidProfile, StateMismatch, WrongArithmetic, WrongPrior
+from psc_core.priors.base import Prior
+from psc_core.profiles import Profile, get_profile
+from psc_core.published import PublishedCanvases
+from psc_core.sides import DecoderSide, EncoderSide
+
+CODECS: dict[str, Any] = {"psc": PublishedCanvases}
+RESTORATIONS = ("mean", "perceptual")
+_PIXELS_AT_ONCE = 1 << 18
+
+
+def encode(image: np.ndarray, prior: Prior, profile: str | Profile = "paper", **options: Any) -> Stream:
+    """Compress one image; see :func:`encode_batch`."""
+    return encode_batch([image], prior, profile, **options)[0]
+
+
+def encode_batch(
+    images: Sequence[np.ndarray],
+    prior: Prior,
+    profile: str | Profile = "paper",
+    *,
+    seed: int = 0,
+    tiers: int | None = None,
+    max_bpp: float | None = None,
+) -> list[Stream]:
+    """Compress images; an image's bytes do not depend on the others.
+
+    Args:
+        images: uint8 (H, W), (H, W, 1) or (H, W, 3), any size from 1x1.
+        prior: what denoises, see :func:`psc_core.load_prior`.
+        profile: a registered name or a :class:`Profile`.
+        seed: of all noise, 0 to 2^63 - 1; stored in the stream.
+        tiers: how many tiers to make, instead of the profile's number.
+        max_bpp: cut the stream at its last cut point under this rate (bits a pixel, all headers counted).
+
+    Raises:
+        InvalidImage, UnknownProfile, InvalidProfile.
+    """
+    chosen = get_profile(profile, **({} if tiers is None else {"tiers": tiers}))
+    _check_seed(seed)
+    shared = SharedHeader(
+        profile=chosen,
+        prior_name=prior.name,
+        prior_fingerprint=prior.fingerprint,
+        arithmetic=prior.arithmetic,
+        environment=prior.environment,
+        seed=seed,
+    )
+    arrays = [_checked(image) for image in images]
+    headers = [ImageHeader(height=a.shape[0], width=a.shape[1], channels=a.shape[2]) for a in arrays]
+    work = [_Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))]
+    pieces: dict[tuple[int, int], _Piece] = {}
+    for batch in _batches(work, prior, chosen):
+        for item, piece in zip(batch, _encode_canvases(batch, arrays, prior, chosen, seed), strict=True):
+            pieces[item.image, item.key] = piece
+    streams = []
+    for i, header in enumerate(headers):
+        own = [pieces[w.image, w.key] for w in work if w.image == i]
+        stream = Stream(shared, header, _tiers(own, chosen), _report(own, header))
+        streams.append(stream if max_bpp is None else _under(stream, max_bpp))
+    return streams
+
+
+def decode(stream: Stream, prior: Prior, *, tier: int | None = None, restore: str = "mean") -> np.ndarray:
+    """Decompress one stream; see :func:`decode_batch`."""
+    return decode_batch([stream], prior, tier=tier, restore=restore)[0]
+
+
+def decode_batch(
+    streams: Sequence[Stream], prior: Prior, *, tier: int | None = None, restore: str = "mean"
+) -> list[np.ndarray]:
+    """Decompress streams to uint8 (H, W, C), C as encoded (1 or 3).
+
+    Args:
+        prior: the one that encoded them (same fingerprint, same arithmetic).
+        tier: decode tiers 0..tier only; None for all that the streams hold.
+        restore: "mean" (low distortion; exact where the arithmetic is) or "perceptual" (by gradients, in float).
+
+    Raises:
+        WrongPrior, WrongArithmetic, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
+    """
+    if restore not in RESTORATIONS:
+        raise InvalidProfile(f"restore={restore!r}: expected one of {', '.join(RESTORATIONS)}")
+    for stream in streams:
+        _check_decodable(stream, prior)
+    chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
+    outputs = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s in chosen]
+    work: dict[tuple, list[_Work]] = {}
+    for i, stream in enumerate(chosen):
+        for k, canvas in enumerate(_canvases(stream.image, stream.shared.profile)):
+            held = tuple(len(tier_.chunks[k :: stream.canvases]) for tier_ in stream.tiers)
+            alike = (stream.shared.profile.digest, stream.shared.seed, held)
+            work.setdefault(alike, []).append(_Work(i, k, canvas))
+    for items in work.values():
+        profile, seed = chosen[items[0].image].shared.profile, chosen[items[0].image].shared.seed
+        for batch in _batches(items, prior, profile):
+            for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, profile, seed, restore), strict=True):
+                c = item.canvas
+                outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
+    return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
+
+
+class _Work(NamedTuple):
+    image: int
+    key: int
+    canvas: Canvas
+
+
+class _Piece(NamedTuple):
+    """One canvas's chunks, a list a tier, and what they cost and reached."""
+
+    tiers: list[list[Chunk]]
+    nfe: float
+    seconds: float
+    errors: list[float]
+
+
+def _encode_canvases(
+    batch: Sequence[_Work], images: Sequence[np.ndarray], prior: Prior, profile: Profile, seed: int
+) -> list[_Piece]:
+    started, nfe = time.perf_counter(), prior.nfe
+    crops = [_crop(images[w.image], w.canvas) for w in batch]
+    truth = torch.stack([prior.to_model(pad_to_multiple(crop, prior.multiple)) for crop in crops])
+    canvases = _coder(prior, profile, batch, seed)
+    side = EncoderSide(truth)
+    tiers: list[list[list[Chunk]]] = [[] for _ in batch]
+    estimates: list[list[float]] = [[] for _ in batch]
+    for _ in range(profile.tiers):
+        groups: list[list[Chunk]] = [[] for _ in batch]
+        for _ in range(canvases.groups(profile)):
+            canvases.run_group(side)
+            for own, payload, state in zip(groups, side.finish(), canvases.state_hashes(), strict=True):
+                own.append(Chunk(payload, state if payload else 0))
+        for b, w in enumerate(batch):
+            tiers[b].append(groups[b])
+            pixels = prior.to_pixels(canvases.estimate[b])[: w.canvas.height, : w.canvas.width]
+            estimates[b].append(_squared_error(crops[b], pixels))
+    seconds, calls = (time.perf_counter() - started) / len(batch), (prior.nfe - nfe) / len(batch)
+    return [_Piece(t, calls, seconds, e) for t, e in zip(tiers, estimates, strict=True)]
+
+
+def _decode_canvases(
+    batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, profile: Profile, seed: int, restore: str
+) -> list[np.ndarray]:
+    canvases = _coder(prior, profile, batch, seed)
+    for number in range(len(streams[batch[0].image].tiers)):
+        per_canvas = [streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch]
+        for chunks in zip(*per_canvas, strict=True):
+            canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
+            _check_states(canvases.state_hashes(), chunks, number)
+    restored = canvases.restore(restore)
+    sizes = [(w.canvas.height, w.canvas.width) for w in batch]
+    return [prior.to_pixels(x)[:h, :w] for x, (h, w) in zip(restored, sizes, strict=True)]
+
+
+def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> None:
+    for state, chunk in zip(states, chunks, strict=True):
+        if chunk.payload and state != chunk.state:
+            raise StateMismatch(
+                f"tier {tier}: the bytes are whole, but replaying them does not reach the encoder's state. Likely "
+                "another version of the weights, or float arithmetic in another environment; exact streams decode anywhere"
+            )
+
+
+def _coder(prior: Prior, profile: Profile, batch: Sequence[_Work], seed: int) -> Any:
+    return CODECS[profile.codec](prior, profile, _padded(batch[0].canvas, prior), [w.key for w in batch], seed)
+
+
+def _batches(work: Sequence[_Work], prior: Prior, profile: Profile) -> Iterator[list[_Work]]:
+    """Work of equal padded shape, as many canvases at once as memory is planned for; float: one, to be reproducible."""
+    shapes: dict[tuple[int, int], list[_Work]] = {}
+    for item in work:
+        shapes.setdefault(_padded(item.canvas, prior), []).append(item)
+    for (height, width), items in shapes.items():
+        count = 1 if prior.arithmetic == "float" else max(1, _PIXELS_AT_ONCE // (height * width))
+        for start in range(0, len(items), count):
+            yield items[start : start + count]
+
+
+def _padded(canvas: Canvas, prior: Prior) -> tuple[int, int]:
+    m = prior.multiple
+    return -(-canvas.height // m) * m, -(-canvas.width // m) * m
+
+
+def _canvases(header: ImageHeader, profile: Profile) -> list[Canvas]:
+    return plan_canvases(header.height, header.width, profile.canvas)
+
+
+def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
+    tiers = []
+    for number in range(profile.tiers):
+        groups = zip(*(piece.tiers[number] for piece in pieces), strict=True)
+        chunks = [chunk for group in groups for chunk in group]
+        tiers.append(Tier.build(chunks, canvases=len(pieces), index=number))
+    return tuple(tiers)
+
+
+def _report(pieces: Sequence[_Piece], header: ImageHeader) -> EncodeReport:
+    values = header.height * header.width * 3
+    errors = [sum(tier) / values for tier in zip(*(p.errors for p in pieces), strict=True)]
+    return EncodeReport(
+        nfe=round(sum(p.nfe for p in pieces)),
+        seconds=sum(p.seconds for p in pieces),
+        tier_psnr=tuple(10 * math.log10(255**2 / e) if e else math.inf for e in errors),
+    )
+
+
+def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
+    difference = a.astype(np.int64) - b.astype(np.int64)
+    return float((difference * difference).sum())
+
+
+def _under(stream: Stream, max_bpp: float) -> Stream:
+    if not max_bpp > 0:
+        raise InvalidProfile(f"max_bpp={max_bpp}: expected a rate above 0 bits a pixel")
+    cut = stream.truncate(max_bytes=int(max_bpp * stream.height * stream.width / 8))
+    return Stream(cut.shared, cut.image, cut.tiers, stream.report)
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) with C = 1 or 3, or :class:`InvalidImage`."""
+    array = np.asarray(image)
+    given = f"an array of {array.dtype} {array.shape}"
+    if array.dtype != np.uint8:
+        raise InvalidImage(f"{given}: expected uint8 (scale other depths first)")
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise InvalidImage(f"{given}: expected (H, W), (H, W, 1) or (H, W, 3)")
+    if not all(0 < side <= MAX_SIDE for side in array.shape[:2]):
+        raise InvalidImage(f"{given}: both sides must be between 1 and {MAX_SIDE} pixels")
+    return array
+
+
+def _crop(image: np.ndarray, canvas: Canvas) -> np.ndarray:
+    crop = image[canvas.top : canvas.top + canvas.height, canvas.left : canvas.left + canvas.width]
+    return crop if crop.shape[2] == 3 else np.repeat(crop, 3, axis=2)
+
+
+def _channels(image: np.ndarray, channels: int) -> np.ndarray:
+    if channels == 3:
+        return image
+    return ((image.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise InvalidProfile(f"seed={seed}: expected a whole number from 0 to 2^63 - 1")
+
+
+def _check_decodable(stream: Stream, prior: Prior) -> None:
+    shared = stream.shared
+    if not stream.tiers or not stream.tiers[0].chunks:
+        raise CutStream("the stream holds no tier: there is nothing to decode")
+    if shared.arithmetic != prior.arithmetic:
+        raise WrongArithmetic(
+            f"the stream was encoded with arithmetic={shared.arithmetic!r}, the prior computes {prior.arithmetic!r}: "
+            f"load the prior with arithmetic={shared.arithmetic!r}"
+        )
+    if shared.prior_fingerprint != prior.fingerprint:
+        raise WrongPrior(
+            f"the stream needs prior {shared.prior_name!r} ({shared.prior_fingerprint}), "
+            f"given is {prior.name!r} ({prior.fingerprint})"
+        )
+    if shared.environment and shared.environment != prior.environment:
+        warnings.warn(
+            f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here", stacklevel=3
+        )

@@ -1,0 +1,67 @@
+"""What every prior is: a denoiser D(x, sigma) of variance-exploding noise, x_t = x + sigma n."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Prior(ABC):
+    """A denoiser, its own transform between pixels and model space, and a fingerprint of all that it computes.
+
+    Attributes:
+        name: how users call it.
+        fingerprint: first 128 bits, in hex, of a sha256 over weights and configuration, as used.
+        arithmetic: "exact" (integer sums, the same bits anywhere) or "float".
+        device: where it runs.
+        channels: of model space. multiple: both sides of a canvas are multiples of it.
+        sigma_min, sigma_max: the noise levels at which it can denoise.
+        nfe: denoiser calls times samples so far.
+    """
+
+    name: str
+    fingerprint: str
+    arithmetic: str
+    device: torch.device
+    channels: int = 3
+    multiple: int = 1
+    sigma_min: float
+    sigma_max: float
+    nfe: int = 0
+    pixels_per_call: int = 1 << 19
+    """Samples are denoised in batches of about this many pixels; the result does not depend on it."""
+
+    def denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
+        """The posterior mean E[x | x + sigma n] of every sample: float32, same shape."""
+        self.nfe += len(x_NCHW)
+        batch = max(1, self.pixels_per_call // (x_NCHW.shape[2] * x_NCHW.shape[3]))
+        parts = [self._denoise(part, sigma) for part in x_NCHW.split(batch)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:
+        """:meth:`denoise` in float arithmetic, for gradients (guidance): not bit-exact."""
+        raise NotImplementedError(f"prior {self.name!r} has no differentiable form")
+
+    @abstractmethod
+    def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor: ...
+
+    def to_model(self, image_HWC: np.ndarray) -> Tensor:
+        """uint8 (H, W, 3) to model space (C, H, W), float32 in [-1, 1]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image_HWC)).to(self.device)
+        return (pixels.permute(2, 0, 1).float() * np.float32(2 / 255)) - 1.0
+
+    def to_pixels(self, x_CHW: Tensor) -> np.ndarray:
+        """Model space to uint8 (H, W, 3), rounded half to even."""
+        pixels = ((x_CHW + 1.0) * np.float32(127.5)).round().clamp(0, 255)
+        return pixels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+    @property
+    def environment(self) -> str:
+        """What float results depend on; empty for exact arithmetic."""
+        if self.arithmetic == "exact":
+            return ""
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        return f"torch {torch.__version__} {self.device.type} {where} threads={torch.get_num_threads()}"

@@ -1,0 +1,1 @@
+"""Posterior samplers: functions that read like their equations."""
