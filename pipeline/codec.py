@@ -5,6 +5,7 @@ place.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,30 @@ class Codec:
 
     def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:
         """Streams of some images, which do not depend on how the images are grouped."""
-        profile = request.get_profile()
-        return psc_core.encode_batch(images, prior, profile, seed=request.seed, max_bpp=request.max_bpp)
+        streams = psc_core.encode_batch(images, prior, request.get_profile(), seed=request.seed)
+        if request.max_bpp is None:
+            return streams
+        return [stream_under(stream, request.max_bpp) for stream in streams]
 
     def decode(
         self, streams: Sequence[psc_core.Stream], prior: Any, *, tier: int | None, restore: str
     ) -> list[np.ndarray]:
         """Images, uint8 (H, W, C), of some streams."""
         return psc_core.decode_batch(streams, prior, tier=tier, restore=restore)
+
+
+def stream_under(stream: psc_core.Stream, bpp: float) -> psc_core.Stream:
+    """The stream cut at its last cut of at most ``bpp`` bits a pixel, its report kept.
+
+    As everywhere in a dataset, the rate counts what the image's row stores, and not the header that all
+    rows share. If no cut is under the rate, no tier is left.
+    """
+    budget = max(int(bpp * stream.width * stream.height / 8), len(stream.image_header))
+    short = stream.truncate(max_bytes=budget + len(stream.shared.to_bytes()))
+    if stream.report is None:
+        return short
+    whole = sum(a.data == b.data for a, b in zip(short.tiers, stream.tiers, strict=False))
+    report = replace(
+        stream.report, tier_psnr=stream.report.tier_psnr[:whole], tier_ssim=stream.report.tier_ssim[:whole]
+    )
+    return replace(short, report=report)

@@ -21,7 +21,8 @@ from pipeline.storage import Folder
 PLAN = "_psc/plan.json"
 MAX_SHARD_ITEMS = 1024
 MIN_SHARDS = 16
-"""Small jobs are cut at least this fine, so that workers share them and a kill costs little."""
+"""Small jobs are cut this fine, so that workers share them and a kill costs little; but not into single images,
+which would leave nothing to batch."""
 _ITEM_COST = 4096
 _BATCH = 8192
 # Names that are no text (a file system may hold any bytes) survive as bytes.
@@ -168,7 +169,7 @@ def list_items(items: Iterable[Item], scratch: Path) -> tuple[Path, int, int]:
     count, weight, listing = _spill(items, scratch / "listing.arrow")
     if not count:
         raise SourceNotFound("the source holds no file that could be an image")
-    shards = max(-(-count // MAX_SHARD_ITEMS), min(count, MIN_SHARDS))
+    shards = max(-(-count // MAX_SHARD_ITEMS), min(-(-count // 2), MIN_SHARDS))
     target = scratch / "items.parquet"
     written = 0
     with pq.ParquetWriter(target, _ITEMS, compression="zstd") as writer:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 import psc_core
-from pipeline.codec import Codec
+from pipeline.codec import Codec, stream_under
 from pipeline.dataset import Dataset
 from pipeline.errors import BadRequest, NotADataset
 from pipeline.plan import PLAN
@@ -182,11 +182,7 @@ def _at_rate(stream: Any, bpp: float | None) -> Any:
     """The stream cut to a rate, counted as ``psc truncate --bpp`` does: without what the dataset shares."""
     if bpp is None or isinstance(stream, Exception):
         return stream
-    budget = int(bpp * stream.width * stream.height / 8)
-    try:
-        return stream.truncate(max_bytes=budget + len(stream.shared.to_bytes()))
-    except TierOutOfRange as error:
-        return error
+    return stream_under(stream, bpp)
 
 
 def _pixels(streams: list[Any], codec: Codec, prior: Any, restore: str) -> list[Any]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,10 +27,14 @@ class FakeCodec(Codec):
     seconds: float = 0.0
     load_error: Exception | None = None
     fingerprint: str = "00" * 16
+    pids: str = ""
+    """A folder in which every process that loads the prior leaves its number."""
 
     def load(self, request, threads=None):
         if self.load_error is not None:
             raise self.load_error
+        if self.pids:
+            Path(self.pids, str(os.getpid())).touch()
         return SimpleNamespace(**{**vars(PRIOR), "fingerprint": self.fingerprint})
 
     def encode(self, images, request, prior):

@@ -136,7 +136,7 @@ def test_verify_finds_nothing_in_a_whole_dataset(dataset):
 
 
 def test_verify_finds_a_flipped_byte_and_a_missing_shard(tmp_path):
-    make_images(tmp_path / "src", 6)
+    make_images(tmp_path / "src", 8)
     plan, encoder = plan_dataset(tmp_path / "src", tmp_path / "ds")
     run_shards(plan, encoder, tmp_path / "ds", [0, 1, 2])
     audit = verify(str(tmp_path / "ds"))

@@ -1,0 +1,216 @@
+"""Whole jobs through Ray: crashes, kills, resumes, two drivers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.audit import verify
+from pipeline.dataset import Dataset
+from pipeline.errors import AlreadyADataset, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.request import Request
+from pipeline.run import compress
+from psc_core.errors import PriorNotFound, UnknownProfile
+from tests.pipeline.build import make_dataset, plan_dataset, run_shards
+from tests.pipeline.conftest import make_images
+from tests.pipeline.fake import RED_FAILS, RED_KILLS, FakeCodec
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def source(tmp_path):
+    make_images(tmp_path / "src", 20)
+    return tmp_path / "src"
+
+
+def red(path: Path, strength: int) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[0, 0, 0] = strength
+    Image.fromarray(pixels).save(path)
+
+
+def run(source, target, **options):
+    return compress(str(source), str(target), **{"codec": FakeCodec(), "workers": 2} | options)
+
+
+def parts(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.parquet"))}
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    rows = Dataset.open(str(folder)).arrow().to_table(columns=["image_id", "status"]).to_pylist()
+    assert len(rows) == len({r["image_id"] for r in rows})
+    return {r["image_id"]: r["status"] for r in rows}
+
+
+def test_a_whole_job_equals_one_without_ray(ray_session, source, tmp_path):
+    seen = []
+    result = run(source, tmp_path / "ds", progress=lambda tally: seen.append(tally.rows))
+    make_dataset(source, tmp_path / "alone")
+    assert parts(tmp_path / "ds") == parts(tmp_path / "alone")
+    assert (result.exit_code, result.tally.ok, result.tally.rows) == (0, 20, 20)
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+    assert seen[-1] == 20
+    assert verify(str(tmp_path / "ds")).exit_code == 0
+    assert not (tmp_path / "ds" / "_psc" / "spool").exists()
+
+
+def test_workers_and_batches_do_not_change_the_bytes(ray_session, source, tmp_path):
+    run(source, tmp_path / "a", workers=1, batch=1)
+    run(source, tmp_path / "b", workers=2, batch=5)
+    assert parts(tmp_path / "a") == parts(tmp_path / "b")
+
+
+def test_inputs_that_end_their_worker_are_recorded_and_no_other(ray_session, source, tmp_path):
+    red(source / "kills.png", RED_KILLS)
+    red(source / "a_kills_too.png", RED_KILLS)
+    red(source / "fails.png", RED_FAILS)
+    result = run(source, tmp_path / "ds")
+    failed = {i: s for i, s in statuses(tmp_path / "ds").items() if s != "ok"}
+    assert failed == {"kills.png": "crashed", "a_kills_too.png": "crashed", "fails.png": "encode_failed"}
+    assert result.exit_code == 1
+    assert result.tally.rows == 23
+
+
+def test_a_worker_killed_from_outside_costs_nothing(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "undisturbed")
+    (tmp_path / "pids").mkdir()
+    killed = []
+
+    def kill_one(tally):
+        if tally.rows and not killed:
+            killed.append(int(next((tmp_path / "pids").iterdir()).name))
+            os.kill(killed[0], signal.SIGKILL)
+
+    codec = FakeCodec(seconds=0.1, pids=str(tmp_path / "pids"))
+    result = run(source, tmp_path / "ds", codec=codec, progress=kill_one)
+    assert killed
+    assert result.exit_code == 0
+    assert parts(tmp_path / "ds") == parts(tmp_path / "undisturbed")
+
+
+def test_resume_does_only_what_is_missing(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "undisturbed")
+    plan, encoder = plan_dataset(source, tmp_path / "ds")
+    run_shards(plan, encoder, tmp_path / "ds", [0, 4, 5])
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").glob("*.parquet")}
+    with pytest.raises(AlreadyADataset):
+        run(source, tmp_path / "ds")
+    result = run(source, tmp_path / "ds", resume=True)
+    assert result.tally.rows == 20
+    assert parts(tmp_path / "ds") == parts(tmp_path / "undisturbed")
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items())
+    assert run(source, tmp_path / "ds", resume=True).tally.rows == 20
+
+
+def test_resume_with_other_parameters_is_refused_and_touches_nothing(ray_session, source, tmp_path):
+    plan, encoder = plan_dataset(source, tmp_path / "ds")
+    run_shards(plan, encoder, tmp_path / "ds", [0])
+    before = sorted(tmp_path.rglob("*"))
+    for options, name in [
+        ({"request": Request(seed=1)}, "seed"),
+        ({"request": Request(size=9)}, "size"),
+        ({"request": Request(overrides={"tiers": 2})}, "tiers"),
+        ({"codec": FakeCodec(fingerprint="11" * 16)}, "prior_fingerprint"),
+    ]:
+        with pytest.raises(PlanDiffers, match=name):
+            run(source, tmp_path / "ds", resume=True, **options)
+    make_images(tmp_path / "src2", 3)
+    before += [*(tmp_path / "src2").rglob("*"), tmp_path / "src2"]
+    with pytest.raises(PlanDiffers, match="source"):
+        run(tmp_path / "src2", tmp_path / "ds", resume=True)
+    assert sorted(tmp_path.rglob("*")) == sorted(before)
+
+
+def test_wrong_use_is_refused_before_anything_is_written(ray_session, source, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for error, options in [
+        (SourceNotFound, {"source": tmp_path / "missing"}),
+        (SourceNotFound, {"source": tmp_path / "empty"}),
+        (TargetNotWritable, {"target": tmp_path / "file"}),
+        (TargetNotWritable, {"target": "/proc/ds"}),
+        (UnknownProfile, {"request": Request(profile="nope")}),
+        (PriorNotFound, {"codec": FakeCodec(load_error=PriorNotFound("no prior 'x'"))}),
+    ]:
+        with pytest.raises(error):
+            run(**{"source": source, "target": tmp_path / "ds"} | options)
+        assert not (tmp_path / "ds").exists()
+
+
+def test_a_full_disk_stops_the_job_with_its_reason(ray_session, source, tmp_path):
+    plan_dataset(source, tmp_path / "ds")
+    # A file where a folder belongs: every upload fails, whoever runs as root.
+    (tmp_path / "ds" / "_psc" / "commits").write_text("in the way")
+    with pytest.raises(JobFailed, match="commits"):
+        run(source, tmp_path / "ds", resume=True)
+
+
+def test_two_drivers_at_once_make_one_dataset(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "undisturbed")
+    outcomes = []
+
+    def drive():
+        outcomes.append(run(source, tmp_path / "ds", codec=FakeCodec(seconds=0.03), workers=1, resume=True))
+
+    threads = [threading.Thread(target=drive) for _ in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert [o.tally.rows for o in outcomes] == [20, 20]
+    assert parts(tmp_path / "ds") == parts(tmp_path / "undisturbed")
+
+
+DRIVER = """
+import sys
+from pipeline.request import Request
+from pipeline.run import compress
+from tests.pipeline.fake import FakeCodec
+codec = FakeCodec(seconds=0.15)
+result = compress(sys.argv[1], sys.argv[2], codec=codec, workers=2, on_stop=lambda: print("draining"))
+print(result.tally.shards)
+raise SystemExit(result.exit_code)
+"""
+
+
+def start_driver(source: Path, target: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", DRIVER, str(source), str(target)]
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 60
+    while not list(target.glob("_psc/commits/*.json")) and time.monotonic() < deadline:
+        assert driver.poll() is None
+        time.sleep(0.02)
+    return driver
+
+
+def test_a_killed_driver_and_a_resume_give_the_undisturbed_bytes(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "undisturbed")
+    driver = start_driver(source, tmp_path / "ds")
+    driver.kill()
+    driver.wait()
+    assert not Dataset.open(str(tmp_path / "ds")).complete
+    result = run(source, tmp_path / "ds", resume=True)
+    assert result.tally.rows == 20
+    assert parts(tmp_path / "ds") == parts(tmp_path / "undisturbed")
+
+
+def test_ctrl_c_drains_and_can_be_resumed(ray_session, source, tmp_path):
+    driver = start_driver(source, tmp_path / "ds")
+    driver.send_signal(signal.SIGINT)
+    out, _ = driver.communicate(timeout=60)
+    opened = Dataset.open(str(tmp_path / "ds"))
+    assert driver.returncode == 130
+    assert out.split() == ["draining", str(len(opened.shards))]
+    assert 0 < len(opened.shards) < opened.plan.shards
+    assert verify(str(tmp_path / "ds")).found == 0
+    assert run(source, tmp_path / "ds", resume=True).tally.rows == 20
