@@ -50,7 +50,7 @@ def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **option
 
     \b
     Example: psc decompress archive/ pictures/ --tier 1
-             psc decompress archive/ pictures/ --ids cats/one.jpg --restore perceptual
+             psc decompress archive/ sharp/ --ids a/1.jpg --restore perceptual
              psc decompress one.psc one.png
     """
     with bar("img") as shown:

@@ -34,14 +34,14 @@ def command(dataset: str, sql: str, form: str, out: str | None, as_json: bool) -
     """Run a DuckDB query over the views images, tiers, failures and streams of DATASET.
 
     \b
-    images    one row an input: image_id, status, width, height, bytes, bpp, format, sha256, …
+    images    one row an input: image_id, status, width, height, bytes, bpp, …
     tiers     one row an image and tier: bytes, bytes_up_to, bpp, psnr, ssim
     failures  the inputs without a stream, and why
     streams   everything, payloads too
 
     \b
     Example: psc query archive/ "select status, count(*) from images group by 1"
-             psc query archive/ "select * from tiers where bpp < 0.1" --format csv --out low.csv
+             psc query archive/ "from tiers where bpp < 0.1" --format csv
     """
     if form == "parquet" and out is None:
         raise click.UsageError("--format parquet needs --out FILE")

@@ -21,8 +21,8 @@ from pipeline.storage import Folder
 PLAN = "_psc/plan.json"
 MAX_SHARD_ITEMS = 1024
 MIN_SHARDS = 16
-"""Small jobs are cut this fine, so that workers share them and a kill costs little; but not into single images,
-which would leave nothing to batch."""
+"""Small jobs are cut this fine, so that workers share them and a kill costs little; but not into single
+images, which would leave nothing to batch."""
 _ITEM_COST = 4096
 _BATCH = 8192
 # Names that are no text (a file system may hold any bytes) survive as bytes.

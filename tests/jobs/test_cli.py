@@ -1,0 +1,263 @@
+"""The command line: names and defaults are a promise, exit codes too, and errors are one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import click
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import cli
+from tests.pipeline.build import make_dataset
+from tests.pipeline.conftest import make_images
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+PROMISED = {
+    "compress": {
+        "src": None,
+        "dataset": None,
+        "--profile": None,
+        "--prior": None,
+        "--tiers": None,
+        "--max-bpp": None,
+        "--size": None,
+        "--seed": 0,
+        "--arithmetic": "exact",
+        "--workers": None,
+        "--address": None,
+        "--resume": False,
+        "--json": False,
+    },
+    "decompress": {
+        "source": None,
+        "out": None,
+        "--tier": None,
+        "--bpp": None,
+        "--restore": "mean",
+        "--ids": None,
+        "--format": "png",
+        "--prior": None,
+        "--json": False,
+    },
+    "truncate": {
+        "dataset": None,
+        "dest": None,
+        "--tier": None,
+        "--bpp": None,
+        "--resume": False,
+        "--json": False,
+    },
+    "export": {"dataset": None, "out": None, "--ids": None, "--all": False, "--tier": None, "--json": False},
+    "info": {"path": None, "--json": False},
+    "status": {"dataset": None, "--json": False},
+    "verify": {"dataset": None, "--deep": 0, "--prior": None, "--json": False},
+    "query": {"dataset": None, "sql": None, "--format": "table", "--out": None, "--json": False},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cli")
+    make_images(root / "src", 5)
+    (root / "src" / "broken.jpg").write_bytes(b"no")
+    make_dataset(root / "src", root / "ds")
+    return str(root / "ds")
+
+
+def psc(capfd, *arguments: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of one call."""
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(a) for a in arguments])
+    out, err = capfd.readouterr()
+    return int(end.value.code or 0), out, err
+
+
+def last_json(out: str) -> dict:
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("verb", PROMISED)
+def test_names_and_defaults_are_frozen(verb):
+    command = cli.psc.get_command(click.Context(cli.psc), verb)
+    found = {}
+    for parameter in command.params:
+        name = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.name
+        default = parameter.to_info_dict()["default"]
+        found[name] = None if callable(default) or default == () or "UNSET" in repr(default) else default
+    assert found == PROMISED[verb]
+
+
+@pytest.mark.parametrize("verb", PROMISED)
+def test_help_fits_a_screen_and_shows_an_example(capfd, verb):
+    code, out, _ = psc(capfd, verb, "--help")
+    assert code == 0
+    assert len(out.splitlines()) <= 45
+    assert max(map(len, out.splitlines())) <= 80
+    assert f"Example: psc {verb}" in out
+
+
+def test_help_lists_what_is_there(capfd):
+    code, out, _ = psc(capfd, "--help")
+    assert code == 0
+    for verb in PROMISED:
+        assert f"\n  {verb}" in out
+    for absent in cli._HELP.keys() - PROMISED.keys() - {"bench"}:
+        assert (f"\n  {absent}" in out) == cli._there(cli._MODULES[absent])
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nsys.argv = ['psc', '--help']\nfrom jobs.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'diffusers', 'pyarrow', 'duckdb', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("verb", ["status", "info"])
+def test_looking_imports_neither_torch_nor_ray(dataset, verb):
+    script = (
+        "import sys\nfrom jobs.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'ray', 'diffusers'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    command = [sys.executable, "-c", script, verb, dataset]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_verbs_are_functions():
+    import jobs.status
+
+    assert callable(jobs.status)
+    assert callable(jobs.compress)
+    from jobs import query
+
+    assert query.__module__ == "jobs.query"
+
+
+def test_status_info_verify(capfd, dataset):
+    code, out, _ = psc(capfd, "status", dataset, "--json")
+    assert code == 0
+    assert last_json(out)["failed"] == {"unknown_format": 1}
+    code, out, _ = psc(capfd, "status", dataset)
+    assert "6 of 6 inputs; complete" in out
+    code, out, _ = psc(capfd, "info", dataset)
+    assert code == 0
+    assert "prior_fingerprint" in out
+    code, out, _ = psc(capfd, "verify", dataset, "--json")
+    assert (code, last_json(out)["found"]) == (0, 0)
+
+
+def test_truncate_export_info(capfd, dataset, tmp_path):
+    code, out, _ = psc(capfd, "truncate", dataset, tmp_path / "t", "--tier", 1, "--json")
+    assert code == 0
+    assert len(last_json(out)["tiers"]) == 2
+    code, out, _ = psc(capfd, "truncate", dataset, tmp_path / "b", "--bpp", 0.001)
+    assert code == 0
+    assert "wrote 5 images" in out
+    code, out, _ = psc(capfd, "export", tmp_path / "t", tmp_path / "psc", "--ids", "img0000.png,img0001.png")
+    assert code == 0
+    assert "wrote 2 files" in out
+    code, out, _ = psc(capfd, "info", tmp_path / "psc" / "img0001.psc")
+    assert "paper" in out
+    ids = tmp_path / "ids.txt"
+    ids.write_text("img0002.png\nimg0003.png\n")
+    code, out, _ = psc(capfd, "export", dataset, tmp_path / "more", "--ids", f"@{ids}", "--json")
+    assert last_json(out)["written"] == 2
+
+
+def test_query_outputs(capfd, dataset, tmp_path):
+    sql = "select status, count(*) as n from images group by 1 order by 1"
+    code, out, _ = psc(capfd, "query", dataset, sql)
+    assert code == 0
+    assert out.splitlines()[2].split() == ["ok", "5"]
+    _, out, _ = psc(capfd, "query", dataset, sql, "--format", "csv")
+    assert out.splitlines() == ["status,n", "ok,5", "unknown_format,1"]
+    _, out, _ = psc(capfd, "query", dataset, sql, "--format", "json")
+    assert json.loads(out.splitlines()[0]) == {"status": "ok", "n": 5}
+    _, out, _ = psc(capfd, "query", dataset, sql, "--json")
+    assert last_json(out)["rows"][1] == {"status": "unknown_format", "n": 1}
+    code, _, _ = psc(capfd, "query", dataset, sql, "--format", "parquet", "--out", tmp_path / "q.parquet")
+    assert code == 0
+    assert pq.read_table(tmp_path / "q.parquet")["n"].to_pylist() == [5, 1]
+
+
+def test_wrong_use_is_one_line_names_the_fix_and_writes_nothing(capfd, dataset, tmp_path):
+    (tmp_path / "file").write_text("x")
+    source = os.path.dirname(dataset) + "/src"
+    out_dir = tmp_path / "out"
+    before = sorted(tmp_path.rglob("*"))
+    cases = [
+        (["compress", tmp_path / "missing", out_dir], "no such file"),
+        (["compress", source, dataset], "--resume"),
+        (["compress", source, tmp_path / "file"], "give a folder"),
+        (["compress", source, "/proc/out"], "cannot be written"),
+        (["compress", source, out_dir, "--profile", "nope"], "choose one of"),
+        (["compress", source, out_dir, "--tiers", "0"], "tiers"),
+        (["compress", source, out_dir, "--max-bpp", "0"], "max_bpp"),
+        (["compress", source, out_dir, "--size", "0"], "size"),
+        (["compress", source, out_dir, "--workers", "0"], "workers"),
+        (["compress", source, out_dir, "--arithmetic", "vague"], "exact"),
+        (["compress", source], "--help"),
+        (["truncate", dataset, out_dir, "--tier", "7"], "tiers 0 to 3"),
+        (["truncate", dataset, out_dir], "a tier or a number"),
+        (["truncate", tmp_path, out_dir, "--tier", "0"], "not a PSC dataset"),
+        (["truncate", dataset, tmp_path / "file" / "x", "--tier", "0"], "give a path under a folder"),
+        (["decompress", dataset, out_dir, "--tier", "9"], "tiers 0 to 3"),
+        (["decompress", tmp_path / "file", out_dir], "begins with"),
+        (["export", dataset, out_dir], "--ids"),
+        (["export", dataset, out_dir, "--ids", "nobody"], "psc query"),
+        (["verify", tmp_path], "not a PSC dataset"),
+        (["status", tmp_path / "gone"], "nothing is there"),
+        (["info", tmp_path / "gone"], "nothing is there"),
+        (["query", dataset, "selec"], "views"),
+        (["query", dataset, "select 1", "--format", "parquet"], "--out"),
+        (["frobnicate"], "--help"),
+    ]
+    for arguments, fix in cases:
+        code, _, err = psc(capfd, *arguments)
+        assert code == 2, arguments
+        assert len(err.splitlines()) == 1, err
+        assert fix in err, err
+        assert "Traceback" not in err
+        assert sorted(tmp_path.rglob("*")) == before, arguments
+
+
+def test_errors_are_json_too(capfd, dataset, tmp_path):
+    code, out, err = psc(capfd, "truncate", dataset, tmp_path / "t", "--tier", 9, "--json")
+    assert code == 2
+    assert last_json(out)["error"] == "tier_out_of_range"
+    assert err.startswith("psc: tier 9")
+
+
+def test_an_unexpected_error_has_no_traceback_unless_asked(capfd, dataset, monkeypatch):
+    monkeypatch.setattr("pipeline.catalog.status", lambda path: 1 / 0)
+    code, _, err = psc(capfd, "status", dataset)
+    assert (code, len(err.splitlines())) == (2, 1)
+    monkeypatch.setenv("PSC_DEBUG", "1")
+    _, _, err = psc(capfd, "status", dataset)
+    assert "Traceback" in err
+
+
+def test_compress_and_decompress_from_the_shell(tmp_path):
+    make_images(tmp_path / "src", 1, size=16)
+    (tmp_path / "src" / "bad.png").write_bytes(b"?")
+
+    cheap = ["--prior", "gaussian", "--size", 8, "--tiers", 1, "--json"]
+
+    def shell(*arguments):
+        command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    done = shell("compress", tmp_path / "src", tmp_path / "ds", *cheap)
+    assert done.returncode == 1, done.stderr
+    assert last_json(done.stdout)["failed"] == {"unknown_format": 1}
+    done = shell("decompress", tmp_path / "ds", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["written"] == 1
