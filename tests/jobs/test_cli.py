@@ -10,12 +10,11 @@ import sys
 import click
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from jobs import cli
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
-
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 PROMISED = {
     "compress": {
@@ -245,19 +244,17 @@ def test_an_unexpected_error_has_no_traceback_unless_asked(capfd, dataset, monke
     assert "Traceback" in err
 
 
-def test_compress_and_decompress_from_the_shell(tmp_path):
+def test_compress_and_decompress(capfd, ray_session, tmp_path):
     make_images(tmp_path / "src", 1, size=16)
     (tmp_path / "src" / "bad.png").write_bytes(b"?")
-
-    cheap = ["--prior", "gaussian", "--size", 8, "--tiers", 1, "--json"]
-
-    def shell(*arguments):
-        command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-    done = shell("compress", tmp_path / "src", tmp_path / "ds", *cheap)
-    assert done.returncode == 1, done.stderr
-    assert last_json(done.stdout)["failed"] == {"unknown_format": 1}
-    done = shell("decompress", tmp_path / "ds", tmp_path / "out", "--json")
-    assert done.returncode == 0, done.stderr
-    assert last_json(done.stdout)["written"] == 1
+    torch.set_num_threads(1)
+    cheap = ["--prior", "gaussian", "--size", 8, "--tiers", 1, "--workers", 2]
+    code, out, _ = psc(capfd, "compress", tmp_path / "src", tmp_path / "ds", *cheap, "--json")
+    assert code == 1
+    assert last_json(out)["failed"] == {"unknown_format": 1}
+    code, out, _ = psc(capfd, "compress", tmp_path / "src", tmp_path / "ds", *cheap, "--resume")
+    assert code == 1
+    assert "1 unknown_format" in out
+    code, out, _ = psc(capfd, "decompress", tmp_path / "ds", tmp_path / "out", "--json")
+    assert code == 0
+    assert last_json(out)["written"] == 1
