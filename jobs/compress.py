@@ -56,7 +56,7 @@ def compress(
     show_default=True,
     help="exact decodes on any machine, float only on the same.",
 )
-@click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one for two CPUs]")
+@click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one a CPU]")
 @click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or this machine]")
 @click.option("--resume", is_flag=True, help="Go on with a dataset that was begun.")
 @json_option

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import BadRequest
 
+_WORKER_BYTES = 2 * 1024**3
 _OBJECT_STORE = 128 * 1024 * 1024
 
 
@@ -57,18 +58,21 @@ def cluster(address: str | None) -> Iterator[Any]:
 
 
 def shares(resources: dict[str, float], workers: int | None) -> tuple[int, Share]:
-    """How many workers, and what each gets: by default one a GPU, or else one for every two CPUs.
+    """How many workers, and what each gets: by default one a GPU, or else one a CPU as far as memory goes.
+
+    One torch thread a worker: small networks run up to ten times slower on several threads that contend.
 
     Raises:
         BadRequest: ``workers`` is below 1.
     """
     cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
     if workers is None:
-        workers = int(gpus) if gpus >= 1 else max(1, int(cpus) // 2)
+        fitting = int(resources.get("memory", _WORKER_BYTES * cpus) // _WORKER_BYTES)
+        workers = int(gpus) if gpus >= 1 else max(1, min(int(cpus), fitting))
     if workers < 1:
         raise BadRequest(f"workers {workers}: expected at least 1")
     each = cpus / workers
-    cpu_share = float(int(each)) if each >= 1 else round(each, 3)
+    cpu_share = float(int(each)) if each >= 1 else int(1000 * each) / 1000
     gpu_share = min(1.0, gpus / workers) if gpus else 0.0
     return workers, Share(cpu_share, gpu_share, max(1, int(each)))
 

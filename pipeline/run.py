@@ -44,7 +44,7 @@ def compress(
 ) -> Result:
     """Compress every image of ``source`` into the Parquet dataset ``dataset``.
 
-    source and dataset are any fsspec URLs; workers: actors, by default one a GPU or one for two CPUs;
+    source and dataset are any fsspec URLs; workers: actors, by default one a GPU or one a CPU;
     address: a Ray cluster, by default this machine; batch: images encoded together, which does not change
     the result; progress is called with the tally after every shard, on_stop when Ctrl-C is first pressed.
 

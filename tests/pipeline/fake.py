@@ -58,7 +58,7 @@ def fake_stream(image: np.ndarray, shared: psc_core.SharedHeader) -> Stream:
     height, width, channels = image.shape
     header = ImageHeader(height=height, width=width, channels=channels)
     canvases = Stream(shared, header, ()).canvases
-    noise = hashlib.shake_256(image.tobytes() + bytes(image.shape)).digest(20_000)
+    noise = hashlib.shake_256(image.tobytes() + repr(image.shape).encode()).digest(20_000)
     tiers, used = [], 0
     for index in range(shared.profile.tiers):
         chunks = []

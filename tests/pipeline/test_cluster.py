@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.cluster import Share, cluster, shares
+from pipeline.errors import BadRequest
+
+GIB = 1024**3
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "expected"),
+    [
+        ({"CPU": 2.0, "memory": 16 * GIB}, None, (2, Share(1.0, 0.0, 1))),
+        ({"CPU": 2.0, "memory": 16 * GIB}, 1, (1, Share(2.0, 0.0, 2))),
+        ({"CPU": 64.0, "memory": 16 * GIB}, None, (8, Share(8.0, 0.0, 8))),
+        ({"CPU": 1.0, "memory": 1 * GIB}, None, (1, Share(1.0, 0.0, 1))),
+        ({"CPU": 16.0, "GPU": 2.0}, None, (2, Share(8.0, 1.0, 8))),
+        ({"CPU": 16.0, "GPU": 1.0}, 4, (4, Share(4.0, 0.25, 4))),
+        ({"CPU": 2.0}, 3, (3, Share(0.666, 0.0, 1))),
+    ],
+)
+def test_every_worker_fits(resources, workers, expected):
+    assert shares(resources, workers) == expected
+    count, share = expected
+    assert share.cpus * count <= resources["CPU"]
+    assert share.gpus * count <= resources.get("GPU", 0)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_no_worker_is_refused(workers):
+    with pytest.raises(BadRequest):
+        shares({"CPU": 2.0}, workers)
+
+
+def test_an_address_where_nobody_answers_is_refused(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: (_ for _ in ()).throw(ConnectionError("no\nanswer")))
+    with pytest.raises(BadRequest, match="no Ray cluster at"), cluster("127.0.0.1:1"):
+        pass
