@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.console import exit_with, json_option, out_json, summary, tally_bar
+from jobs.console import draining, exit_with, json_option, out_json, summary, tally_bar
 from pipeline.results import Result
 
 
@@ -71,7 +71,7 @@ def command(src: str, dataset: str, as_json: bool, **options) -> None:
              psc compress s3://bucket/photos s3://bucket/archive --resume
     """
     with tally_bar() as follow:
-        result = compress(src, dataset, progress=follow, on_stop=_draining, **options)
+        result = compress(src, dataset, progress=follow, on_stop=draining, **options)
     if result.interrupted:
         done, planned = result.tally.shards, result.tally.plan.shards
         click.echo(
@@ -83,7 +83,3 @@ def command(src: str, dataset: str, as_json: bool, **options) -> None:
     else:
         click.echo(summary(result, "compressed"))
     exit_with(result.exit_code)
-
-
-def _draining() -> None:
-    click.echo("\nfinishing the shards under way; Ctrl-C again to leave at once", err=True)

@@ -127,6 +127,11 @@ def read_ids(given: Sequence[str]) -> list[str] | None:
     return list(dict.fromkeys(ids)) or None
 
 
+def draining() -> None:
+    """What is said when Ctrl-C is first pressed."""
+    click.echo("\nfinishing the shards under way; Ctrl-C again to leave at once", err=True)
+
+
 def exit_with(code: int) -> None:
     """End the command with this status."""
     raise SystemExit(code)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.console import bar, exit_with, json_option, out_json, read_ids
+from jobs.console import bar, draining, exit_with, json_option, out_json, read_ids
 
 if TYPE_CHECKING:
     from pipeline.restore import Restored
@@ -42,6 +42,8 @@ def decompress(source: str, out: str, **options) -> Restored:
     help="Of the pictures; png and webp are lossless.",
 )
 @click.option("--prior", metavar="PRIOR", help="Where the prior is, if not under its own name.")
+@click.option("--workers", type=int, metavar="N", help="Ray actors.  [default: none, decode in this process]")
+@click.option("--address", metavar="RAY", help="A Ray cluster.")
 @json_option
 def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **options) -> None:
     """Decode DATASET, or one FILE.psc, into pictures in the folder OUT.
@@ -54,13 +56,19 @@ def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **option
              psc decompress one.psc one.png
     """
     with bar("img") as shown:
-        result = decompress(source, out, ids=read_ids(ids), progress=shown.update, **options)
+
+        def follow(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        chosen = read_ids(ids)
+        result = decompress(source, out, ids=chosen, progress=follow, on_stop=draining, **options)
     for failure in result.failed[:10]:
         click.echo(f"{failure['image_id']}: {failure['error']}", err=True)
     if as_json:
         out_json(result.as_dict())
     else:
         click.echo(f"wrote {result.written} pictures to {out} in {result.seconds:.1f} s")
-        if result.failed:
-            click.echo(f"{len(result.failed)} images did not decode")
+        if result.failures:
+            click.echo(f"{result.failures} images did not decode")
     exit_with(result.exit_code)

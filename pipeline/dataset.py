@@ -99,39 +99,48 @@ class Dataset:
             with self.open_part(shard) as part:
                 yield from part.iter_batches(rows, columns=list(columns))
 
+    def ids(self) -> Iterator[str]:
+        """Of all images with a stream, in order."""
+        for batch in self.batches(["image_id", "status"], rows=16_384):
+            yield from batch.filter(pc.equal(batch["status"], OK))["image_id"].to_pylist()
+
+    def check_ids(self, ids: Collection[str]) -> None:
+        """Raise :class:`UnknownIds` unless all of ``ids`` have streams; reads narrow columns only."""
+        wanted = pc.field("image_id").isin(list(ids))
+        found = self.arrow().to_table(columns=["image_id", "status"], filter=wanted).to_pylist()
+        states = {row["image_id"]: row["status"] for row in found}
+        if missing := sorted(i for i in ids if i not in states):
+            names = ", ".join(missing[:5])
+            raise UnknownIds(f"{self.folder.url} has no image {names}; psc query lists its ids")
+        if failed := sorted(f"{i} ({states[i]})" for i in ids if states[i] != OK):
+            raise UnknownIds(f"these inputs have no stream: {', '.join(failed[:5])}")
+
     def streams(
-        self, *, tier: int | None = None, ids: Collection[str] | None = None, rows: int = 256
+        self,
+        *,
+        tier: int | None = None,
+        ids: Collection[str] | None = None,
+        rows: int = 256,
+        checked: bool = False,
     ) -> Iterator[tuple[str, psc_core.Stream | Exception]]:
         """Ids and streams up to ``tier`` of all images, or of ``ids``; the error in place of a damaged
         stream.
 
         Raises:
             TierOutOfRange: no such tier.
-            UnknownIds: some of ``ids`` are not in the dataset, or failed there.
+            UnknownIds: some of ``ids`` are not in the dataset, or failed there; not if they were ``checked``.
         """
         if tier is not None:
             self.check_tier(tier)
         payloads = payload_names(self.tiers if tier is None else tier + 1)
         columns = ["image_id", "status", "image_header", *payloads]
-        if ids is not None:
-            yield from self._selected(columns, payloads, ids)
+        if ids is None:
+            for batch in self.batches(columns, rows=rows):
+                yield from self._read(batch.filter(pc.equal(batch["status"], OK)), payloads)
             return
-        for batch in self.batches(columns, rows=rows):
-            yield from self._read(batch.filter(pc.equal(batch["status"], OK)), payloads)
-
-    def _selected(
-        self, columns: list[str], payloads: list[str], ids: Collection[str]
-    ) -> Iterator[tuple[str, Any]]:
-        # Checked on the narrow column first, so that a wrong id is told before anything is decoded.
+        if not checked:
+            self.check_ids(ids)
         wanted = pc.field("image_id").isin(list(ids))
-        found = self.arrow().to_table(columns=["image_id", "status"], filter=wanted).to_pylist()
-        states = {row["image_id"]: row["status"] for row in found}
-        if missing := [i for i in ids if i not in states]:
-            raise UnknownIds(
-                f"{self.folder.url} has no image {', '.join(missing[:5])}; psc query lists its ids"
-            )
-        if failed := [f"{i} ({states[i]})" for i in ids if states[i] != OK]:
-            raise UnknownIds(f"these inputs have no stream: {', '.join(failed[:5])}")
         for batch in self.arrow().to_batches(columns=columns, filter=wanted):
             yield from self._read(batch, payloads)
 

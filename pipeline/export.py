@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from pipeline.dataset import Dataset
-from pipeline.restore import Names
+from pipeline.names import Names
 from pipeline.storage import Folder
 
 
@@ -21,10 +21,12 @@ def export(
     opened = Dataset.open(dataset)
     target = Folder.at(out)
     target.check_writable()
-    names = Names("psc")
+    if ids is not None:
+        opened.check_ids(ids)
+    names = Names.of(sorted(ids) if ids is not None else opened.ids(), "psc")
     written = total = 0
     failed = []
-    for image_id, stream in opened.streams(ids=ids, tier=tier):
+    for image_id, stream in opened.streams(ids=ids, tier=tier, checked=True):
         if isinstance(stream, Exception):
             failed.append({"image_id": image_id, "code": getattr(stream, "code", ""), "error": str(stream)})
             continue

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from pipeline.cluster import cluster, shares, starter
 from pipeline.codec import Codec
 from pipeline.dispatch import Dispatcher
 from pipeline.errors import JobFailed
+from pipeline.interrupt import drain_on_interrupt
 from pipeline.parts import file_sha256
 from pipeline.plan import ItemsFile, Plan
 from pipeline.request import Request
@@ -64,7 +62,7 @@ def compress(
         listed = planning.list_items(origin.items(), Path(scratch)) if planned is None else None
         if planned is not None and _is_done(target, planned):
             return _finish(target, planned, began, stopped=False)
-        with cluster(address) as ray, _drain_on_interrupt(on_stop) as stop:
+        with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
             workers, share = shares(ray.cluster_resources(), workers)
             start = starter(
                 ray, Encoder, share, request, origin, target, codec, batch=batch, threads=share.threads
@@ -182,25 +180,3 @@ def _finish(target: Folder, plan: Plan, began: float, *, stopped: bool) -> Resul
     return Result(
         dataset=target.url, tally=tally, seconds=time.monotonic() - began, interrupted=bool(missing)
     )
-
-
-@contextmanager
-def _drain_on_interrupt(on_stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C (or SIGTERM) asks to finish what is running; the second one stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        on_stop()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -41,6 +41,8 @@ PROMISED = {
         "--ids": None,
         "--format": "png",
         "--prior": None,
+        "--workers": None,
+        "--address": None,
         "--json": False,
     },
     "truncate": {

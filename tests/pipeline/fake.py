@@ -30,6 +30,9 @@ class FakeCodec(Codec):
     pids: str = ""
     """A folder in which every process that loads the prior leaves its number."""
 
+    kills_width: int = 0
+    """Decoding an image of this width ends the process."""
+
     def load(self, request, threads=None):
         if self.load_error is not None:
             raise self.load_error
@@ -42,6 +45,8 @@ class FakeCodec(Codec):
         return [self._encode(image, shared) for image in images]
 
     def decode(self, streams, prior, *, tier, restore):
+        if any(s.width == self.kills_width for s in streams):
+            os._exit(9)
         return [np.full((s.height, s.width, s.channels), len(s.tiers), np.uint8) for s in streams]
 
     def _encode(self, image, shared):

@@ -18,6 +18,7 @@ from pipeline.audit import verify
 from pipeline.dataset import Dataset
 from pipeline.errors import AlreadyADataset, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.request import Request
+from pipeline.restore import decompress
 from pipeline.run import compress
 from psc_core.errors import PriorNotFound, UnknownProfile
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
@@ -174,6 +175,7 @@ def test_two_drivers_at_once_make_one_dataset(ray_session, source, tmp_path):
 DRIVER = """
 import sys
 from pipeline.request import Request
+from pipeline.restore import decompress
 from pipeline.run import compress
 from tests.pipeline.fake import FakeCodec
 codec = FakeCodec(seconds=0.15)
@@ -214,3 +216,36 @@ def test_ctrl_c_drains_and_can_be_resumed(ray_session, source, tmp_path):
     assert 0 < len(opened.shards) < opened.plan.shards
     assert verify(str(tmp_path / "ds")).found == 0
     assert run(source, tmp_path / "ds", resume=True).tally.rows == 20
+
+
+def test_decompress_on_workers_equals_decompress_here(ray_session, source, tmp_path):
+    red(source / "z.png", 7)
+    make_dataset(source, tmp_path / "ds")
+    seen = []
+    ids = ["img0001.png", "img0013.png"]
+    for name, options in [("here", {}), ("there", {"workers": 2, "progress": lambda *n: seen.append(n)})]:
+        assert (
+            decompress(str(tmp_path / "ds"), str(tmp_path / name), codec=FakeCodec(), **options).written == 21
+        )
+        some = decompress(
+            str(tmp_path / "ds"), str(tmp_path / f"{name}2"), ids=ids, codec=FakeCodec(), **options
+        )
+        assert some.written == 2
+    for name in ("", "2"):
+        here, there = (
+            {str(p.relative_to(tmp_path / f)): p.read_bytes() for p in sorted((tmp_path / f).rglob("*.png"))}
+            for f in (f"here{name}", f"there{name}")
+        )
+        assert here == there
+    assert (21, 21) in seen
+
+
+def test_an_image_that_ends_its_decoder_is_told_and_no_other(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "ds")
+    codec = FakeCodec(kills_width=26)
+    victims = {n for n in range(0, 20, 2) if n % 3 == 2}
+    result = decompress(str(tmp_path / "ds"), str(tmp_path / "out"), workers=2, codec=codec)
+    assert {f["image_id"] for f in result.failed} == {f"img{n:04d}.png" for n in victims}
+    assert {f["code"] for f in result.failed} == {"crashed"}
+    assert result.written == 20 - len(victims)
+    assert result.exit_code == 1
