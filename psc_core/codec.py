@@ -14,13 +14,21 @@ import torch
 from psc_core.canvas import Canvas, pad_to_multiple, plan_canvases
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
 from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader
-from psc_core.errors import CutStream, InvalidImage, InvalidProfile, StateMismatch, WrongArithmetic, WrongPrior
+from psc_core.errors import (
+    CutStream,
+    InvalidImage,
+    InvalidProfile,
+    StateMismatch,
+    WrongArithmetic,
+    WrongPrior,
+)
 from psc_core.priors.base import Prior
 from psc_core.profiles import Profile, get_profile
 from psc_core.published import PublishedCanvases
 from psc_core.sides import DecoderSide, EncoderSide
+from psc_core.structured import StructuredCanvases
 
-CODECS: dict[str, Any] = {"psc": PublishedCanvases}
+CODECS: dict[str, Any] = {"psc": PublishedCanvases, "structured": StructuredCanvases}
 RESTORATIONS = ("mean", "perceptual")
 _PIXELS_AT_ONCE = 1 << 18
 
@@ -64,7 +72,9 @@ def encode_batch(
     )
     arrays = [_checked(image) for image in images]
     headers = [ImageHeader(height=a.shape[0], width=a.shape[1], channels=a.shape[2]) for a in arrays]
-    work = [_Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))]
+    work = [
+        _Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))
+    ]
     pieces: dict[tuple[int, int], _Piece] = {}
     for batch in _batches(work, prior, chosen):
         for item, piece in zip(batch, _encode_canvases(batch, arrays, prior, chosen, seed), strict=True):
@@ -110,7 +120,9 @@ def decode_batch(
     for items in work.values():
         profile, seed = chosen[items[0].image].shared.profile, chosen[items[0].image].shared.seed
         for batch in _batches(items, prior, profile):
-            for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, profile, seed, restore), strict=True):
+            for item, pixels in zip(
+                batch, _decode_canvases(batch, chosen, prior, profile, seed, restore), strict=True
+            ):
                 c = item.canvas
                 outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
     return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
@@ -136,7 +148,7 @@ def _encode_canvases(
 ) -> list[_Piece]:
     started, nfe = time.perf_counter(), prior.nfe
     crops = [_crop(images[w.image], w.canvas) for w in batch]
-    truth = torch.stack([prior.to_model(pad_to_multiple(crop, prior.multiple)) for crop in crops])
+    truth = torch.stack([prior.to_model(pad_to_multiple(crop, _multiple(prior, profile))) for crop in crops])
     canvases = _coder(prior, profile, batch, seed)
     side = EncoderSide(truth)
     tiers: list[list[list[Chunk]]] = [[] for _ in batch]
@@ -160,7 +172,9 @@ def _decode_canvases(
 ) -> list[np.ndarray]:
     canvases = _coder(prior, profile, batch, seed)
     for number in range(len(streams[batch[0].image].tiers)):
-        per_canvas = [streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch]
+        per_canvas = [
+            streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch
+        ]
         for chunks in zip(*per_canvas, strict=True):
             canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
             _check_states(canvases.state_hashes(), chunks, number)
@@ -179,22 +193,29 @@ def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> 
 
 
 def _coder(prior: Prior, profile: Profile, batch: Sequence[_Work], seed: int) -> Any:
-    return CODECS[profile.codec](prior, profile, _padded(batch[0].canvas, prior), [w.key for w in batch], seed)
+    return CODECS[profile.codec](
+        prior, profile, _padded(batch[0].canvas, prior, profile), [w.key for w in batch], seed
+    )
 
 
 def _batches(work: Sequence[_Work], prior: Prior, profile: Profile) -> Iterator[list[_Work]]:
     """Work of equal padded shape, as many canvases at once as memory is planned for; float: one, to be reproducible."""
     shapes: dict[tuple[int, int], list[_Work]] = {}
     for item in work:
-        shapes.setdefault(_padded(item.canvas, prior), []).append(item)
+        shapes.setdefault(_padded(item.canvas, prior, profile), []).append(item)
     for (height, width), items in shapes.items():
         count = 1 if prior.arithmetic == "float" else max(1, _PIXELS_AT_ONCE // (height * width))
         for start in range(0, len(items), count):
             yield items[start : start + count]
 
 
-def _padded(canvas: Canvas, prior: Prior) -> tuple[int, int]:
-    m = prior.multiple
+def _multiple(prior: Prior, profile: Profile) -> int:
+    """Canvases are padded to multiples of what both the network and the codec work in."""
+    return math.lcm(prior.multiple, CODECS[profile.codec].multiple(profile))
+
+
+def _padded(canvas: Canvas, prior: Prior, profile: Profile) -> tuple[int, int]:
+    m = _multiple(prior, profile)
     return -(-canvas.height // m) * m, -(-canvas.width // m) * m
 
 
@@ -279,5 +300,6 @@ def _check_decodable(stream: Stream, prior: Prior) -> None:
         )
     if shared.environment and shared.environment != prior.environment:
         warnings.warn(
-            f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here", stacklevel=3
+            f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here",
+            stacklevel=3,
         )

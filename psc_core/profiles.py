@@ -82,7 +82,66 @@ class PaperProfile(Profile):
             raise InvalidProfile(f"sampler={self.sampler!r}: expected 'ddrm' or 'ddpm'")
 
 
-_PROFILES: dict[str, Profile] = {"paper": PaperProfile()}
+@dataclass(frozen=True, kw_only=True)
+class ArchiveProfile(Profile):
+    """Structured PSC: variances of window coefficients from a few warm-started samples, embedded tiers.
+
+    Noise levels are multiples of the tier's quantizer step, since that is what the samples' error scales with.
+    """
+
+    name: str = "archive"
+    codec: str = "structured"
+    tiers: int = 5
+    canvas: int = 512
+    window: int = 32
+    """Side of a DCT window, a power of two."""
+    step: float = 1.0
+    """Quantizer step of tier 0, in pixel units of [-1, 1]."""
+    ratio: float = 0.5
+    """Step of a tier over the step before."""
+    first_step: float = 1.5
+    """Step of the first stage, which no sample precedes, over tier 0's."""
+    samples: int = 4
+    first_steps: int = 4
+    steps: int = 3
+    first_heat: float = 0.7
+    """First noise level over the step, when samples start from tier 0's first stage."""
+    heat: float = 0.5
+    """First noise level over the step, when samples start from the last tier's."""
+    cold: float = 0.1
+    """Last noise level over the step."""
+    eta: float = 0.0
+    shrink: float = 8.0
+    """How many samples the pooled variance is worth."""
+    threshold: float = 0.2
+    """A coefficient is measured when its variance exceeds this share of the squared step."""
+    dead_zone: float = 0.6
+    """Half-width of the zero bin over the step."""
+    law: str = "laplace"
+    refine_floor: float = 0.1
+    """Share of even odds mixed into a halving's law."""
+    restore_samples: int = 8
+    restore_steps: int = 4
+    restore_heat: float = 0.5
+    restore_cold: float = 0.1
+    restore_eta: float = 1.0
+    perceptual_steps: int = 100
+
+    def check(self) -> None:
+        super().check()
+        whole = ("window", "first_steps", "steps", "restore_samples", "restore_steps", "perceptual_steps")
+        for field in whole:
+            _at_least(self, field, 1)
+        _at_least(self, "samples", 2)
+        if self.window & (self.window - 1) or not 4 <= self.window <= 64:
+            raise InvalidProfile(f"window={self.window}: expected 4, 8, 16, 32 or 64")
+        if self.canvas % self.window:
+            raise InvalidProfile(f"canvas={self.canvas} with window={self.window}: expected whole windows")
+        if self.law not in ("laplace", "gauss", "logistic", "mixed"):
+            raise InvalidProfile(f"law={self.law!r}: expected laplace, gauss, logistic or mixed")
+
+
+_PROFILES: dict[str, Profile] = {"archive": ArchiveProfile(), "paper": PaperProfile()}
 
 
 def profile_names() -> list[str]:

@@ -42,6 +42,11 @@ class PublishedCanvases:
         self.estimate = torch.zeros(len(self.keys), *self.shape, device=prior.device)
 
     @staticmethod
+    def multiple(profile: PaperProfile) -> int:
+        """No padding beyond the network's own."""
+        return 1
+
+    @staticmethod
     def groups(profile: PaperProfile) -> int:
         """Chunks a tier: one, since a cut point costs 5 bytes and a stage of 12 rows about 10."""
         return 1
@@ -71,7 +76,9 @@ class PublishedCanvases:
     def state_hashes(self) -> list[int]:
         """16 bits of the rows and measurements of the last stage, one a canvas."""
         last = -self.profile.rows
-        parts = zip(self.known.rows[:, last:].cpu().numpy(), self.known.values[:, last:].cpu().numpy(), strict=True)
+        parts = zip(
+            self.known.rows[:, last:].cpu().numpy(), self.known.values[:, last:].cpu().numpy(), strict=True
+        )
         return [_hash16(rows.tobytes() + values.tobytes()) for rows, values in parts]
 
     def restore(self, how: str) -> Tensor:

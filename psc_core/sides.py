@@ -19,7 +19,9 @@ Symbols = list[np.ndarray]
 class Side(Protocol):
     """One end of the channel, for a batch of canvases."""
 
-    def exchange(self, wanted: Callable[[Tensor], Symbols], weights: Sequence[np.ndarray], counts: Sequence[int]) -> Symbols:
+    def exchange(
+        self, wanted: Callable[[Tensor], Symbols], weights: Sequence[np.ndarray], counts: Sequence[int]
+    ) -> Symbols:
         """The symbols of every canvas, int arrays of ``counts`` symbols under integer ``weights``.
 
         ``wanted`` turns the truth into symbols; only an encoder calls it.
@@ -33,7 +35,9 @@ class EncoderSide:
         self.truth = truth_BCHW
         self._writers = [SymbolWriter() for _ in truth_BCHW]
 
-    def exchange(self, wanted: Callable[[Tensor], Symbols], weights: Sequence[np.ndarray], counts: Sequence[int]) -> Symbols:
+    def exchange(
+        self, wanted: Callable[[Tensor], Symbols], weights: Sequence[np.ndarray], counts: Sequence[int]
+    ) -> Symbols:
         symbols = wanted(self.truth)
         for writer, some, law in zip(self._writers, symbols, weights, strict=True):
             writer.write(some, law)
@@ -52,5 +56,7 @@ class DecoderSide:
     def __init__(self, payloads: Sequence[bytes]) -> None:
         self._readers = [SymbolReader(payload) for payload in payloads]
 
-    def exchange(self, wanted: Callable[[Tensor], Symbols], weights: Sequence[np.ndarray], counts: Sequence[int]) -> Symbols:
+    def exchange(
+        self, wanted: Callable[[Tensor], Symbols], weights: Sequence[np.ndarray], counts: Sequence[int]
+    ) -> Symbols:
         return [r.read(n, law) for r, n, law in zip(self._readers, counts, weights, strict=True)]

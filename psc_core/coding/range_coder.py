@@ -13,6 +13,7 @@ from psc_core.errors import CorruptStream
 
 _queue = constriction.stream.queue
 _Categorical = constriction.stream.model.Categorical
+_EACH = _Categorical(perfect=False)
 
 
 def categorical(weights: np.ndarray):  # type: ignore[no-untyped-def]
@@ -28,10 +29,15 @@ class SymbolWriter:
         self._empty = True
 
     def write(self, symbols: np.ndarray, weights: np.ndarray) -> None:
-        """Append int ``symbols`` (n,), all under one law."""
-        if symbols.size:
-            self._encoder.encode(np.ascontiguousarray(symbols, dtype=np.int32), categorical(weights))
-            self._empty = False
+        """Append int ``symbols`` (n,) under one law, weights (k,), or a law each, weights (n, k)."""
+        if not symbols.size:
+            return
+        symbols = np.ascontiguousarray(symbols, dtype=np.int32)
+        if weights.ndim == 2:
+            self._encoder.encode(symbols, _EACH, np.ascontiguousarray(weights, dtype=np.float64))
+        else:
+            self._encoder.encode(symbols, categorical(weights))
+        self._empty = False
 
     def finish(self) -> bytes:
         """The shortest bytes that, with zeros after them, decode to what was written."""
@@ -55,13 +61,17 @@ class SymbolReader:
 
     def __init__(self, data: bytes) -> None:
         words = -(-len(data) // 4) + 2
-        self._decoder = _queue.RangeDecoder(np.frombuffer(data.ljust(4 * words, b"\0"), ">u4").astype(np.uint32))
+        self._decoder = _queue.RangeDecoder(
+            np.frombuffer(data.ljust(4 * words, b"\0"), ">u4").astype(np.uint32)
+        )
 
     def read(self, count: int, weights: np.ndarray) -> np.ndarray:
-        """The next ``count`` symbols under one law: int32 (count,)."""
+        """The next ``count`` symbols under one law, or a law each: int32 (count,)."""
         if not count:
             return np.empty(0, dtype=np.int32)
         try:
+            if weights.ndim == 2:
+                return self._decoder.decode(_EACH, np.ascontiguousarray(weights, dtype=np.float64))
             return self._decoder.decode(categorical(weights), count)
         except (AssertionError, ValueError) as error:
             raise CorruptStream(f"the range-coded bytes hold no valid symbols: {error}") from None

@@ -35,7 +35,9 @@ def get_backend(device: str = "cpu", name: str | None = None) -> Backend:
         if known_answer(candidate, device):
             return table[candidate]()
         if wanted:
-            raise PscError(f"exact backend {wanted!r} fails its known-answer test on {device}: unset {VARIABLE}")
+            raise PscError(
+                f"exact backend {wanted!r} fails its known-answer test on {device}: unset {VARIABLE}"
+            )
     raise PscError(f"no exact backend gives right sums on {device}: tried {', '.join(table)}")
 
 
@@ -50,12 +52,24 @@ def known_answer(name: str, device: str = "cpu") -> bool:
 
 
 _LOW, _HIGH = -(ACTIVATION_MAX // 2), ACTIVATION_MAX - ACTIVATION_MAX // 2
-_CASES = ((16, 24, 3, 1, 1, False), (232, 8, 3, 1, 1, True), (48, 40, 1, 1, 0, True), (20, 16, 3, 2, 1, False))
+_CASES = (
+    (16, 24, 3, 1, 1, False),
+    (232, 8, 3, 1, 1, True),
+    (48, 40, 1, 1, 0, True),
+    (20, 16, 3, 2, 1, False),
+)
 """(channels in, channels out, kernel, stride, padding, all values at their extremes)."""
 
 
 def _agrees(
-    backend: Backend, device: str, channels: int, out: int, size: int, stride: int, padding: int, extreme: bool
+    backend: Backend,
+    device: str,
+    channels: int,
+    out: int,
+    size: int,
+    stride: int,
+    padding: int,
+    extreme: bool,
 ) -> bool:
     state = torch.arange(2 * 9 * 7 * channels, dtype=torch.int64).view(2, 9, 7, channels)
     ints = state * 2654435761 % (ACTIVATION_MAX + 1) + _LOW
@@ -64,7 +78,9 @@ def _agrees(
     if extreme:
         ints = torch.where(ints < -60, _LOW, _HIGH)
         weights = torch.where(weights < -80, -WEIGHT_MAX, WEIGHT_MAX)
-    weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(device)
+    weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(
+        device
+    )
     x = ints.float().to(device)
     # The extremes make the scale 1, so that quantizing gives the integers back.
     x[:, 0, 0, 0], x[:, 1, 0, 0] = _HIGH, _LOW

@@ -42,3 +42,8 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 def total(ints: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """Exact sum of integer-valued float64 along ``dim``; the caller owes the bound of 2^53."""
     return ints.sum(dim=dim)
+
+
+def clamp_grid(ints: Tensor, bits: int = PIXEL_BITS, limit: float = PIXEL_LIMIT) -> Tensor:
+    """Keep integers on a grid within +-limit."""
+    return ints.clamp(-limit * 2.0**bits, limit * 2.0**bits)

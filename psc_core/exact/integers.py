@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from psc_core.exact import transcendental
@@ -44,7 +43,11 @@ class QuantizedWeight:
 
     def to(self, device: torch.device | str) -> QuantizedWeight:
         return QuantizedWeight(
-            self.ints_OKKI.to(device), self.scale_O.to(device), self.bias_O.to(device), self.stride, self.padding
+            self.ints_OKKI.to(device),
+            self.scale_O.to(device),
+            self.bias_O.to(device),
+            self.stride,
+            self.padding,
         )
 
 
@@ -71,11 +74,18 @@ class Backend(Protocol):
     def upsample(self, q: Any) -> Any: ...
 
     def conv(
-        self, q: Any, weight: QuantizedWeight, *, bias_O: Tensor | None = None, residual_NHWC: Tensor | None = None
+        self,
+        q: Any,
+        weight: QuantizedWeight,
+        *,
+        bias_O: Tensor | None = None,
+        residual_NHWC: Tensor | None = None,
     ) -> Tensor: ...
 
 
-def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0) -> QuantizedWeight:
+def quantize_weight(
+    weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0
+) -> QuantizedWeight:
     """Round a float weight (O, I, K, K) to 8 bits with one scale an output channel."""
     weight = weight_OIKK.detach().float().cpu()
     peak = weight.abs().amax(dim=(1, 2, 3))

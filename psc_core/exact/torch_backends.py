@@ -7,7 +7,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, QuantizedWeight, TorchBackend, TorchQuantized, unfold
+from psc_core.exact.integers import (
+    ACTIVATION_MAX,
+    WEIGHT_MAX,
+    QuantizedWeight,
+    TorchBackend,
+    TorchQuantized,
+    unfold,
+)
 
 FLOAT32_TERMS = 2**24 // (ACTIVATION_MAX * WEIGHT_MAX)
 """How many products a float32 sum can hold exactly."""
@@ -53,7 +60,9 @@ class Float32Conv(TorchBackend):
     def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
         kernel = weight.packed.get(self.name)
         if kernel is None:
-            kernel = weight.ints_OKKI.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+            kernel = (
+                weight.ints_OKKI.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+            )
             weight.packed[self.name] = kernel
         x = (q.codes_NHWC.float() - q.zero_N.float()[:, None, None, None]).permute(0, 3, 1, 2)
         group = FLOAT32_TERMS // (kernel.shape[2] * kernel.shape[3])

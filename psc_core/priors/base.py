@@ -63,5 +63,9 @@ class Prior(ABC):
         """What float results depend on; empty for exact arithmetic."""
         if self.arithmetic == "exact":
             return ""
-        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        where = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else torch.backends.cpu.get_cpu_capability()
+        )
         return f"torch {torch.__version__} {self.device.type} {where} threads={torch.get_num_threads()}"

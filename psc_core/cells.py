@@ -1,0 +1,42 @@
+"""What is known of each coefficient: an interval. Measuring narrows it; projecting clamps a sample into it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from psc_core.exact import fixed
+from psc_core.windows import WindowBasis
+
+UNKNOWN, ZERO, SIGNIFICANT = 0, 1, 2
+"""Never coded; coded as "near its posterior mean"; coded into a proper bin."""
+_OPEN = 2.0**40
+
+
+class Cells:
+    """Intervals (B, K) of the K coefficients of B canvases, integers on the pixel grid, in a window basis."""
+
+    def __init__(self, basis: WindowBasis, canvases: int, device: torch.device | str) -> None:
+        self.basis = basis
+        size = basis.shape[0] * basis.shape[1] * basis.shape[2]
+        self.low = torch.full((canvases, size), -_OPEN, dtype=torch.float64, device=device)
+        self.high = torch.full((canvases, size), _OPEN, dtype=torch.float64, device=device)
+        self.kind = torch.zeros(canvases, size, dtype=torch.int8, device=device)
+
+    @property
+    def empty(self) -> bool:
+        return not bool((self.kind != UNKNOWN).any())
+
+    def project(self, x_BSCHW: Tensor) -> Tensor:
+        """The nearest samples whose coefficients all lie in their cells; float32 on the pixel grid."""
+        shape = x_BSCHW.shape
+        grid = fixed.to_grid(x_BSCHW).flatten(0, 1)
+        z = self.basis.analyse(grid).view(shape[0], shape[1], -1)
+        moved = torch.minimum(torch.maximum(z, self.low[:, None]), self.high[:, None]) - z
+        grid = grid + self.basis.synthesize(moved)
+        return fixed.from_grid(fixed.clamp_grid(grid)).view(shape)
+
+    def coefficients(self, x_BSCHW: Tensor) -> Tensor:
+        """(B, s, K) integers."""
+        shape = x_BSCHW.shape
+        return self.basis.analyse(fixed.to_grid(x_BSCHW).flatten(0, 1)).view(shape[0], shape[1], -1)

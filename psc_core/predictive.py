@@ -1,0 +1,235 @@
+"""Measuring coefficients against their posterior: which ones, with what law, into which cell.
+
+A stage codes, for each class of coefficients, one index for how over-confident the samples' variance is (c, in powers of
+sqrt 2); then the bin of every coefficient whose variance c x lambda is worth it, from a dead-zone quantizer centred on its
+posterior mean; then one halving of every cell that is still wider than the step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psc_core.cells import SIGNIFICANT, ZERO, Cells
+from psc_core.coding.predictive import bin_weights, cumulative
+from psc_core.exact import fixed
+from psc_core.profiles import ArchiveProfile
+from psc_core.sides import Side
+from psc_core.variance import band_of
+
+SCALES = 16
+_FIRST_SCALE = -4
+BINS = 8
+"""Bins on each side of zero that have a symbol; the last one is an escape."""
+_GRID = 2.0**fixed.PIXEL_BITS
+_EVEN = np.ones(2, dtype=np.int64)
+
+
+class PredictiveCoder:
+    """Codes stages of a batch of canvases and narrows their cells."""
+
+    def __init__(self, profile: ArchiveProfile, cells: Cells) -> None:
+        self.profile, self.cells = profile, cells
+        basis = cells.basis
+        colour = np.repeat(np.minimum(np.arange(basis.shape[0]), 1), basis.shape[1] * basis.shape[2])
+        self.classes = colour * 3 + np.array([0, 0, 1, 1, 2, 2])[band_of(basis)]
+        self.truth_of: tuple[Tensor, np.ndarray] | None = None
+
+    def stage(self, side: Side, mean_BK: Tensor, variance_BK: Tensor, step: float) -> None:
+        """Exchange one stage's symbols and narrow the cells.
+
+        Args:
+            mean_BK, variance_BK: the posterior, in grid steps (squared).
+            step: quantizer step in pixel units.
+        """
+        device = self.cells.low.device
+        mean, variance = mean_BK.cpu().numpy(), variance_BK.cpu().numpy()
+        low, high = self.cells.low.cpu().numpy(), self.cells.high.cpu().numpy()
+        kind = self.cells.kind.cpu().numpy()
+        width = step * _GRID
+        scale = self._scales(side, mean, variance, kind, width)
+        deviation = np.sqrt(variance * scale)
+        self._refine(side, mean, deviation, low, high, kind, width)
+        self._acquire(side, mean, deviation, low, high, kind, width)
+        self.cells.low, self.cells.high = (torch.from_numpy(x).to(device) for x in (low, high))
+        self.cells.kind = torch.from_numpy(kind).to(device)
+
+    def _scales(
+        self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float
+    ) -> np.ndarray:
+        """c of every coefficient (B, K), chosen by the encoder a class at a time."""
+
+        def wanted(truth: Tensor) -> list[np.ndarray]:
+            z = self._truth(truth)
+            return [
+                np.array([self._best_scale(z[b], mean[b], variance[b], kind[b], k, width) for k in range(6)])
+                for b in range(len(z))
+            ]
+
+        weights = [np.ones(SCALES, dtype=np.int64)] * len(mean)
+        indices = side.exchange(wanted, weights, [6] * len(mean))
+        table = np.array([_scale(i) for i in range(SCALES)])
+        return np.stack([table[np.asarray(own, dtype=np.int64)][self.classes] for own in indices])
+
+    def _best_scale(
+        self, z: np.ndarray, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, k: int, width: float
+    ) -> int:
+        """The c under which the coefficients that would be coded are likeliest (Laplace); encoder only."""
+        live = (self.classes == k) & (kind != SIGNIFICANT)
+        normal, spread = np.abs(z[live] - mean[live]) / np.sqrt(variance[live]), variance[live]
+        best = 6
+        for _ in range(3):
+            coded = spread * _scale(best) > self.profile.threshold * width * width
+            if not coded.any():
+                return best
+            c = 2.0 * float(np.mean(normal[coded])) ** 2
+            best = int(np.clip(np.rint(2 * np.log2(max(c, 1e-9))) - _FIRST_SCALE, 0, SCALES - 1))
+        return best
+
+    def _refine(
+        self,
+        side: Side,
+        mean: np.ndarray,
+        deviation: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        kind: np.ndarray,
+        width: float,
+    ) -> None:
+        """Halve every significant cell that is wider than the step."""
+        places = [
+            np.flatnonzero((k == SIGNIFICANT) & (h - l > 1.5 * width))
+            for k, l, h in zip(kind, low, high, strict=True)
+        ]
+        weights, middles = [], []
+        for b, place in enumerate(places):
+            lo, hi, mu, s = low[b, place], high[b, place], mean[b, place], deviation[b, place]
+            middle = np.rint((lo + hi) * 0.5)
+            edges = (np.stack((lo, middle, hi), axis=1) - mu[:, None]) / s[:, None]
+            f = cumulative(edges, self.profile.law)
+            mass = f[:, 1:] - f[:, :-1]
+            floor = (f[:, 2] - f[:, 0]) * self.profile.refine_floor + 2.0**-40
+            weights.append(
+                np.rint((mass + floor[:, None]) * 2.0**30 / (f[:, 2] - f[:, 0] + 2.0**-30)[:, None]) + 1.0
+            )
+            middles.append(middle)
+
+        def wanted(truth: Tensor) -> list[np.ndarray]:
+            z = self._truth(truth)
+            return [(z[b, place] >= middles[b]).astype(np.int32) for b, place in enumerate(places)]
+
+        halves = side.exchange(wanted, weights, [len(p) for p in places])
+        for b, (place, half) in enumerate(zip(places, halves, strict=True)):
+            upper = np.asarray(half) > 0
+            low[b, place] = np.where(upper, middles[b], low[b, place])
+            high[b, place] = np.where(upper, high[b, place], middles[b])
+
+    def _acquire(
+        self,
+        side: Side,
+        mean: np.ndarray,
+        deviation: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        kind: np.ndarray,
+        width: float,
+    ) -> None:
+        """Measure what is worth it among the coefficients without a proper bin yet."""
+        dead = self.profile.dead_zone * width
+        worth = deviation * deviation > self.profile.threshold * width * width
+        places = [np.flatnonzero(w & (k != SIGNIFICANT)) for w, k in zip(worth, kind, strict=True)]
+        offsets = dead + np.arange(BINS) * width
+        inner = np.concatenate((-offsets[::-1], offsets))
+        weights = []
+        for b, place in enumerate(places):
+            mu, s = mean[b, place, None], deviation[b, place, None]
+            edges = np.concatenate((np.full(1, -(2.0**40)), inner, np.full(1, 2.0**40)))[None]
+            edges = np.clip(edges, low[b, place, None] - mu, high[b, place, None] - mu)
+            weights.append(bin_weights(edges / s, self.profile.law))
+
+        def wanted(truth: Tensor) -> list[np.ndarray]:
+            z = self._truth(truth)
+            return [
+                self._bins(z[b, p], mean[b, p], low[b, p], high[b, p], width, dead)
+                for b, p in enumerate(places)
+            ]
+
+        symbols = side.exchange(wanted, weights, [len(p) for p in places])
+        bins = [np.asarray(s, dtype=np.int64) - BINS for s in symbols]
+        self._escapes(side, places, bins, mean, width, dead)
+        for b, (place, q) in enumerate(zip(places, bins, strict=True)):
+            size = np.abs(q)
+            near = dead + (size - 1) * width
+            far = near + width
+            mu = mean[b, place]
+            lo = np.where(q == 0, mu - dead, np.where(q > 0, mu + near, mu - far))
+            hi = np.where(q == 0, mu + dead, np.where(q > 0, mu + far, mu - near))
+            low[b, place] = np.maximum(low[b, place], np.rint(lo))
+            high[b, place] = np.minimum(high[b, place], np.rint(hi))
+            high[b, place] = np.maximum(high[b, place], low[b, place])
+            kind[b, place] = np.where(q == 0, ZERO, SIGNIFICANT)
+
+    def _bins(
+        self, z: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, width: float, dead: float
+    ) -> np.ndarray:
+        """Symbols 0..2 BINS of the truth; encoder only. A truth just outside its cell is moved in."""
+        inside = np.clip(z, low + 1e-6, np.maximum(high - 1e-6, low + 1e-6)) - mean
+        size = np.floor((np.abs(inside) - dead) / width) + 1
+        size = np.where(np.abs(inside) < dead, 0, np.minimum(size, BINS))
+        return (np.where(inside < 0, -size, size) + BINS).astype(np.int32)
+
+    def _escapes(
+        self,
+        side: Side,
+        places: list[np.ndarray],
+        bins: list[np.ndarray],
+        mean: np.ndarray,
+        width: float,
+        dead: float,
+    ) -> None:
+        """Bins beyond the last symbol, as Elias-gamma numbers of even bits; ``bins`` are replaced by the true ones."""
+        far = [np.flatnonzero(np.abs(q) == BINS) for q in bins]
+
+        def excess(truth: Tensor) -> list[np.ndarray]:
+            z = self._truth(truth)
+            u = (np.abs(z[b, places[b][f]] - mean[b, places[b][f]]) for b, f in enumerate(far))
+            return [np.maximum(np.floor((v - dead) / width) + 1 - BINS, 0).astype(np.int64) + 1 for v in u]
+
+        for b_far, q, value in zip(far, bins, self._gamma(side, excess, [len(f) for f in far]), strict=True):
+            q[b_far] = np.sign(q[b_far]) * (BINS + value - 1)
+
+    @staticmethod
+    def _gamma(side: Side, values, counts: list[int]) -> list[np.ndarray]:  # type: ignore[no-untyped-def]
+        """Numbers >= 1: the position of the leading bit (0..31, geometric law), then the bits below it."""
+        geometric = np.array([1 << (31 - k) for k in range(32)], dtype=np.int64)
+        lengths = side.exchange(
+            lambda truth: [np.floor(np.log2(v)).astype(np.int32) for v in values(truth)],
+            [geometric] * len(counts),
+            counts,
+        )
+        out = [np.ones(n, dtype=np.int64) for n in counts]
+        for level in range(max((int(np.max(l)) for l in lengths if len(l)), default=0)):
+            deeper = [np.flatnonzero(np.asarray(l) > level) for l in lengths]
+            bits = side.exchange(
+                lambda truth, deeper=deeper, level=level: [  # type: ignore[misc]
+                    ((v[d] >> (np.asarray(l)[d] - 1 - level)) & 1).astype(np.int32)
+                    for v, d, l in zip(values(truth), deeper, lengths, strict=True)
+                ],
+                [_EVEN] * len(counts),
+                [len(d) for d in deeper],
+            )
+            for number, d, bit in zip(out, deeper, bits, strict=True):
+                number[d] = 2 * number[d] + np.asarray(bit)
+        return out
+
+    def _truth(self, truth_BCHW: Tensor) -> np.ndarray:
+        """Coefficients of the truth (B, K), computed once."""
+        if self.truth_of is None or self.truth_of[0] is not truth_BCHW:
+            self.truth_of = (truth_BCHW, self.cells.coefficients(truth_BCHW[:, None])[:, 0].cpu().numpy())
+        return self.truth_of[1]
+
+
+def _scale(index: int) -> float:
+    half = index + _FIRST_SCALE
+    return 2.0 ** (half // 2) * (float(np.sqrt(2.0)) if half % 2 else 1.0)

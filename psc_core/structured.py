@@ -1,0 +1,145 @@
+"""Structured PSC: one draw of a few posterior samples gives a variance for every coefficient of a window basis, and every
+coefficient worth its bits is measured at once; later tiers refine. Encoder and decoder run the same stages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from psc_core.cells import Cells
+from psc_core.exact import fixed, noise
+from psc_core.predictive import PredictiveCoder
+from psc_core.priors.base import Prior
+from psc_core.profiles import ArchiveProfile
+from psc_core.samplers.ddrm import ddrm
+from psc_core.samplers.pigdm import pigdm
+from psc_core.samplers.schedule import karras
+from psc_core.sides import Side
+from psc_core.variance import initial_variance, posterior_variance
+from psc_core.windows import WindowBasis
+
+_SENSING, _RESTORING, _GUIDING = range(3)
+
+
+class StructuredCanvases:
+    """A batch of canvases of one shape, coded in lockstep; each one's bytes are as if it were alone."""
+
+    def __init__(
+        self, prior: Prior, profile: ArchiveProfile, shape: tuple[int, int], keys: Sequence[int], seed: int
+    ) -> None:
+        self.prior, self.profile, self.seed = prior, profile, seed
+        self.keys = list(keys)
+        self.shape = (prior.channels, *shape)
+        self.basis = WindowBasis(*self.shape, profile.window, prior.device)
+        self.cells = Cells(self.basis, len(self.keys), prior.device)
+        self.coder = PredictiveCoder(profile, self.cells)
+        self.tier = 0
+        self.samples: Tensor | None = None
+        self.estimate = torch.zeros(len(self.keys), *self.shape, device=prior.device)
+
+    @staticmethod
+    def multiple(profile: ArchiveProfile) -> int:
+        """Canvases are padded to whole windows."""
+        return profile.window
+
+    @staticmethod
+    def groups(profile: ArchiveProfile) -> int:
+        """Chunks a tier."""
+        return 1
+
+    def run_group(self, side: Side) -> None:
+        """One tier: where the posterior is (from a model of photographs, then from samples), then what is measured."""
+        step = self.step(self.tier)
+        if self.tier == 0:
+            mean = torch.zeros_like(self.cells.low)
+            variance = initial_variance(self.basis, self.prior.device).expand_as(mean)
+            self.coder.stage(side, mean, variance, step * self.profile.first_step)
+            self.estimate = self._from_cells(mean)
+        self.samples = self._sense(step)
+        z = self.cells.coefficients(self.samples)
+        mean = _ordered_mean(z)
+        variance = posterior_variance(z, mean, self.basis, self.profile.shrink)
+        self.coder.stage(side, mean, variance, step)
+        self.estimate = self.cells.project(_image_mean(self.samples)[:, None])[:, 0]
+        self.tier += 1
+
+    def step(self, tier: int) -> float:
+        """Quantizer step of a tier, in pixel units of [-1, 1]."""
+        return self.profile.step * self.profile.ratio**tier
+
+    def state_hashes(self) -> list[int]:
+        """16 bits of the cells of every canvas."""
+        parts = zip(self.cells.low.cpu().numpy(), self.cells.high.cpu().numpy(), strict=True)
+        return [
+            int.from_bytes(hashlib.sha256(a.tobytes() + b.tobytes()).digest()[:2], "little") for a, b in parts
+        ]
+
+    def restore(self, how: str) -> Tensor:
+        """``mean`` of posterior samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
+        if how == "mean":
+            return _image_mean(self._restored())
+        return self._guided()
+
+    def _sense(self, step: float) -> Tensor:
+        """Posterior samples given the cells: warm-started from the last ones, re-noised to about their own error."""
+        p = self.profile
+        start = (
+            self.estimate[:, None].expand(-1, p.samples, *self.shape)
+            if self.samples is None
+            else self.samples
+        )
+        steps = p.first_steps if self.samples is None else p.steps
+        high = step * (p.first_heat if self.samples is None else p.heat)
+        return self._draw(p.samples, _SENSING, karras(steps, high, step * p.cold), p.eta, start)
+
+    def _restored(self) -> Tensor:
+        p = self.profile
+        step = self.step(self.tier - 1)
+        start = self.estimate[:, None].expand(-1, p.restore_samples, *self.shape)
+        sigmas = karras(p.restore_steps, step * p.restore_heat, step * p.restore_cold)
+        return self._draw(p.restore_samples, _RESTORING, sigmas, p.restore_eta, start)
+
+    def _draw(self, count: int, purpose: int, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
+        draw = self._noise(count, purpose)
+        flat = ddrm(
+            self.prior.denoise, self._project, draw, sigmas, eta, self.cells.project(start).flatten(0, 1)
+        )
+        return flat.view(len(self.keys), count, *self.shape)
+
+    def _guided(self) -> Tensor:
+        sigmas = karras(self.profile.perceptual_steps, self.prior.sigma_max, self.prior.sigma_min)
+        return pigdm(
+            self.prior.denoise_differentiably,
+            lambda x: self._project(x) - x,
+            self._noise(1, _GUIDING),
+            sigmas,
+        )
+
+    def _noise(self, count: int, purpose: int) -> Callable[[int], Tensor]:
+        def draw(step: int) -> Tensor:
+            keys = (noise.NoiseKey(self.seed, canvas, purpose, self.tier, step) for canvas in self.keys)
+            return torch.cat([noise.normal(key, range(count), self.shape, self.prior.device) for key in keys])
+
+        return draw
+
+    def _project(self, x_NCHW: Tensor) -> Tensor:
+        return self.cells.project(x_NCHW.view(len(self.keys), -1, *self.shape)).view_as(x_NCHW)
+
+    def _from_cells(self, mean_BK: Tensor) -> Tensor:
+        """The image whose coefficients are the cells' middles where measured, ``mean`` elsewhere."""
+        z = torch.where(self.cells.kind > 0, (self.cells.low + self.cells.high) * 0.5, mean_BK).round()
+        return fixed.from_grid(fixed.clamp_grid(self.basis.synthesize(z)))
+
+
+def _ordered_mean(z_BSK: Tensor) -> Tensor:
+    """Mean over samples, float64 (B, K): sums of integers."""
+    total = fixed.total(z_BSK, dim=1)
+    return total / torch.full_like(total, float(z_BSK.shape[1]))
+
+
+def _image_mean(samples_BSCHW: Tensor) -> Tensor:
+    total = fixed.total(fixed.to_grid(samples_BSCHW), dim=1)
+    return fixed.from_grid((total / torch.full_like(total, float(samples_BSCHW.shape[1]))).round())
