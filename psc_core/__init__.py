@@ -29,7 +29,21 @@ _HOME = {
     "EncodeReport": "coding.container",
     "PscError": "errors",
 }
-__all__ = list(_HOME)
+__all__ = [
+    "EncodeReport",
+    "Prior",
+    "Profile",
+    "PscError",
+    "SharedHeader",
+    "Stream",
+    "Tier",
+    "decode",
+    "decode_batch",
+    "encode",
+    "encode_batch",
+    "get_profile",
+    "load_prior",
+]
 
 if TYPE_CHECKING:
     from psc_core.codec import decode, decode_batch, encode, encode_batch

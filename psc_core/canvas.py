@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ def _cut(length: int, limit: int) -> list[tuple[int, int]]:
     unit = 16 if limit % 16 == 0 else 1
     size = -(-length // (count * unit)) * unit
     edges = [min(i * size, length) for i in range(count)] + [length]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _reflect(length: int, padded: int) -> np.ndarray:

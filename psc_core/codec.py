@@ -1,4 +1,4 @@
-"""Encode and decode: images to canvases, canvases to batches of one shape, tiers and chunks; one loop for both sides."""
+"""Encode and decode: images to canvases, canvases to batches of one shape, then tiers; one loop for both sides."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def encode_batch(
     )
     arrays = [_checked(image) for image in images]
     headers = [ImageHeader(height=a.shape[0], width=a.shape[1], channels=a.shape[2]) for a in arrays]
-    work = [
-        _Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))
-    ]
+    work = [_Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))]
     pieces: dict[tuple[int, int], _Piece] = {}
     for batch in _batches(work, prior, chosen):
         for item, piece in zip(batch, _encode_canvases(batch, arrays, prior, chosen, seed), strict=True):
@@ -120,9 +118,7 @@ def decode_batch(
     for items in work.values():
         profile, seed = chosen[items[0].image].shared.profile, chosen[items[0].image].shared.seed
         for batch in _batches(items, prior, profile):
-            for item, pixels in zip(
-                batch, _decode_canvases(batch, chosen, prior, profile, seed, restore), strict=True
-            ):
+            for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, profile, seed, restore), strict=True):
                 c = item.canvas
                 outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
     return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
@@ -172,9 +168,7 @@ def _decode_canvases(
 ) -> list[np.ndarray]:
     canvases = _coder(prior, profile, batch, seed)
     for number in range(len(streams[batch[0].image].tiers)):
-        per_canvas = [
-            streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch
-        ]
+        per_canvas = [streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch]
         for chunks in zip(*per_canvas, strict=True):
             canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
             _check_states(canvases.state_hashes(), chunks, number)
@@ -188,14 +182,12 @@ def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> 
         if chunk.payload and state != chunk.state:
             raise StateMismatch(
                 f"tier {tier}: the bytes are whole, but replaying them does not reach the encoder's state. Likely "
-                "another version of the weights, or float arithmetic in another environment; exact streams decode anywhere"
+                "another version of the weights, or float arithmetic in another environment"
             )
 
 
 def _coder(prior: Prior, profile: Profile, batch: Sequence[_Work], seed: int) -> Any:
-    return CODECS[profile.codec](
-        prior, profile, _padded(batch[0].canvas, prior, profile), [w.key for w in batch], seed
-    )
+    return CODECS[profile.codec](prior, profile, _padded(batch[0].canvas, prior, profile), [w.key for w in batch], seed)
 
 
 def _batches(work: Sequence[_Work], prior: Prior, profile: Profile) -> Iterator[list[_Work]]:

@@ -1,8 +1,8 @@
 """Measuring coefficients against their posterior: which ones, with what law, into which cell.
 
-A stage codes, for each class of coefficients, one index for how over-confident the samples' variance is (c, in powers of
-sqrt 2); then the bin of every coefficient whose variance c x lambda is worth it, from a dead-zone quantizer centred on its
-posterior mean; then one halving of every cell that is still wider than the step.
+A stage codes, for each class of coefficients, one index for how over-confident the samples' variance is (c, in
+powers of sqrt 2); then the bin of every coefficient whose variance c x lambda is worth it, from a dead-zone
+quantizer centred on its posterior mean; then one halving of every cell that is still wider than the step.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ class PredictiveCoder:
         self.cells.low, self.cells.high = (torch.from_numpy(x).to(device) for x in (low, high))
         self.cells.kind = torch.from_numpy(kind).to(device)
 
-    def _scales(
-        self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float
-    ) -> np.ndarray:
+    def _scales(self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float) -> np.ndarray:
         """c of every coefficient (B, K), chosen by the encoder a class at a time."""
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
@@ -99,8 +97,7 @@ class PredictiveCoder:
     ) -> None:
         """Halve every significant cell that is wider than the step."""
         places = [
-            np.flatnonzero((k == SIGNIFICANT) & (h - l > 1.5 * width))
-            for k, l, h in zip(kind, low, high, strict=True)
+            np.flatnonzero((k == SIGNIFICANT) & (h - l > 1.5 * width)) for k, l, h in zip(kind, low, high, strict=True)
         ]
         weights, middles = [], []
         for b, place in enumerate(places):
@@ -110,9 +107,7 @@ class PredictiveCoder:
             f = cumulative(edges, self.profile.law)
             mass = f[:, 1:] - f[:, :-1]
             floor = (f[:, 2] - f[:, 0]) * self.profile.refine_floor + 2.0**-40
-            weights.append(
-                np.rint((mass + floor[:, None]) * 2.0**30 / (f[:, 2] - f[:, 0] + 2.0**-30)[:, None]) + 1.0
-            )
+            weights.append(np.rint((mass + floor[:, None]) * 2.0**30 / (f[:, 2] - f[:, 0] + 2.0**-30)[:, None]) + 1.0)
             middles.append(middle)
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
@@ -150,10 +145,7 @@ class PredictiveCoder:
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            return [
-                self._bins(z[b, p], mean[b, p], low[b, p], high[b, p], width, dead)
-                for b, p in enumerate(places)
-            ]
+            return [self._bins(z[b, p], mean[b, p], low[b, p], high[b, p], width, dead) for b, p in enumerate(places)]
 
         symbols = side.exchange(wanted, weights, [len(p) for p in places])
         bins = [np.asarray(s, dtype=np.int64) - BINS for s in symbols]

@@ -76,13 +76,11 @@ class PublishedCanvases:
     def state_hashes(self) -> list[int]:
         """16 bits of the rows and measurements of the last stage, one a canvas."""
         last = -self.profile.rows
-        parts = zip(
-            self.known.rows[:, last:].cpu().numpy(), self.known.values[:, last:].cpu().numpy(), strict=True
-        )
+        parts = zip(self.known.rows[:, last:].cpu().numpy(), self.known.values[:, last:].cpu().numpy(), strict=True)
         return [_hash16(rows.tobytes() + values.tobytes()) for rows, values in parts]
 
     def restore(self, how: str) -> Tensor:
-        """``mean`` of posterior samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
+        """``mean`` of samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
         if how == "mean":
             return _mean(self._samples(self.profile.restore_samples, _RESTORING, 0))
         return self._guided()

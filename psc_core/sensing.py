@@ -28,9 +28,7 @@ def adasense_rows(samples_BSD: Tensor, measured_BdD: Tensor, count: int) -> Tens
     values, vectors = jacobi.eigh(gram.cpu().numpy())
     mixing = torch.from_numpy(np.rint(vectors[:, :count] * 2.0**_VECTOR_BITS)).to(centred.device)
     rows = fixed.matmul(mixing, centred)
-    strength = torch.from_numpy(np.sqrt(np.maximum(values[:, :count], 0.0)) * 2.0**_VECTOR_BITS).to(
-        centred.device
-    )
+    strength = torch.from_numpy(np.sqrt(np.maximum(values[:, :count], 0.0)) * 2.0**_VECTOR_BITS).to(centred.device)
     silent = torch.from_numpy(values[:, :count] <= _NEGLIGIBLE).to(centred.device)
     strength = torch.where(silent, torch.ones_like(strength), strength)
     rows = torch.where(silent[:, :, None], torch.zeros_like(rows), rows / strength[:, :, None])

@@ -1,5 +1,6 @@
-"""Structured PSC: one draw of a few posterior samples gives a variance for every coefficient of a window basis, and every
-coefficient worth its bits is measured at once; later tiers refine. Encoder and decoder run the same stages."""
+"""Structured PSC: a few posterior samples give every coefficient of a window basis a variance, and all that are worth
+their bits are measured at once; later tiers refine. Encoder and decoder run the same stages.
+"""
 
 from __future__ import annotations
 
@@ -73,12 +74,10 @@ class StructuredCanvases:
     def state_hashes(self) -> list[int]:
         """16 bits of the cells of every canvas."""
         parts = zip(self.cells.low.cpu().numpy(), self.cells.high.cpu().numpy(), strict=True)
-        return [
-            int.from_bytes(hashlib.sha256(a.tobytes() + b.tobytes()).digest()[:2], "little") for a, b in parts
-        ]
+        return [int.from_bytes(hashlib.sha256(a.tobytes() + b.tobytes()).digest()[:2], "little") for a, b in parts]
 
     def restore(self, how: str) -> Tensor:
-        """``mean`` of posterior samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
+        """``mean`` of samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
         if how == "mean":
             return _image_mean(self._restored())
         return self._guided()
@@ -86,11 +85,7 @@ class StructuredCanvases:
     def _sense(self, step: float) -> Tensor:
         """Posterior samples given the cells: warm-started from the last ones, re-noised to about their own error."""
         p = self.profile
-        start = (
-            self.estimate[:, None].expand(-1, p.samples, *self.shape)
-            if self.samples is None
-            else self.samples
-        )
+        start = self.estimate[:, None].expand(-1, p.samples, *self.shape) if self.samples is None else self.samples
         steps = p.first_steps if self.samples is None else p.steps
         high = step * (p.first_heat if self.samples is None else p.heat)
         return self._draw(p.samples, _SENSING, karras(steps, high, step * p.cold), p.eta, start)
@@ -104,9 +99,7 @@ class StructuredCanvases:
 
     def _draw(self, count: int, purpose: int, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
         draw = self._noise(count, purpose)
-        flat = ddrm(
-            self.prior.denoise, self._project, draw, sigmas, eta, self.cells.project(start).flatten(0, 1)
-        )
+        flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, self.cells.project(start).flatten(0, 1))
         return flat.view(len(self.keys), count, *self.shape)
 
     def _guided(self) -> Tensor:

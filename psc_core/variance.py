@@ -48,8 +48,7 @@ def initial_variance(basis: WindowBasis, device: torch.device | str) -> Tensor:
     table = []
     for dc, gain, slope in _PHOTO_LAW[: basis.channels]:
         ring = [
-            dc if k == 0 else gain * transcendental.power(float(k) * 32.0 / size, -slope)
-            for k in range(r.max() + 1)
+            dc if k == 0 else gain * transcendental.power(float(k) * 32.0 / size, -slope) for k in range(r.max() + 1)
         ]
         table.append(np.array(ring)[r] * (size / 32.0) ** 2)
     law = torch.from_numpy(np.stack(table)) * 2.0 ** (2 * fixed.PIXEL_BITS)

@@ -15,12 +15,10 @@ _BASIS_BITS = 20
 class WindowBasis:
     """Coefficients (N, C, windows, w x w) of images (N, C, H, W); both integers on the pixel grid, as float64.
 
-    |x| <= 8 gives coefficients up to 8 w sqrt(3), so every sum stays below 2^17 w sqrt(3) x 2^20 x w < 2^53 for w <= 64.
+    |x| <= 8 gives coefficients up to 8 w sqrt(3), so sums stay below 2^17 w sqrt(3) x 2^20 x w < 2^53 up to w = 64.
     """
 
-    def __init__(
-        self, channels: int, height: int, width: int, window: int, device: torch.device | str
-    ) -> None:
+    def __init__(self, channels: int, height: int, width: int, window: int, device: torch.device | str) -> None:
         self.channels, self.height, self.width, self.window = channels, height, width, window
         self.down, self.across = height // window, width // window
         self.shape = (channels, self.down * self.across, window * window)
@@ -53,9 +51,7 @@ class WindowBasis:
 def radius(window: int) -> np.ndarray:
     """Rounded distance of each frequency (w x w,) from DC, as int."""
     k = np.arange(window)
-    return (
-        np.rint(np.sqrt((k[:, None] ** 2 + k[None, :] ** 2).astype(np.float64))).astype(np.int64).reshape(-1)
-    )
+    return np.rint(np.sqrt((k[:, None] ** 2 + k[None, :] ** 2).astype(np.float64))).astype(np.int64).reshape(-1)
 
 
 def _basis(matrix: np.ndarray, device: torch.device | str) -> Tensor:

@@ -22,9 +22,7 @@ def encode(x: np.ndarray) -> np.ndarray:
     """Nearest e4m3 code (sign in bit 7), ties to even, saturating: float64 any shape -> uint8."""
     size = np.abs(x)
     below = np.searchsorted(_MIDDLES, size, side="left")
-    code = np.where(
-        (size == _MIDDLES[np.minimum(below, 125)]) & (below % 2 == 1) & (below < 126), below + 1, below
-    )
+    code = np.where((size == _MIDDLES[np.minimum(below, 125)]) & (below % 2 == 1) & (below < 126), below + 1, below)
     return (code | np.where(np.signbit(x) & (code > 0), 0x80, 0)).astype(np.uint8)
 
 

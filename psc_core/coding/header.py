@@ -38,9 +38,7 @@ class SharedHeader:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        fields = dataclasses.asdict(self) | {
-            "profile": {"name": self.profile.name, **self.profile.overrides()}
-        }
+        fields = dataclasses.asdict(self) | {"profile": {"name": self.profile.name, **self.profile.overrides()}}
         return json.dumps(fields | {"profile_digest": self.profile.digest}, sort_keys=True)
 
     @classmethod

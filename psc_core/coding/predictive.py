@@ -1,7 +1,7 @@
 """Laws for posterior-predictive coding: integer weights of quantizer bins, from a stored cumulative table.
 
-A coefficient's law is symmetric around its posterior mean with a standard deviation s. Bin weights come from the table by
-linear interpolation in elementwise float64 and end as integers, so both sides hold the same.
+A coefficient's law is symmetric around its posterior mean with a standard deviation s. Bin weights come from the
+table by linear interpolation in elementwise float64 and end as integers, so both sides hold the same.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def cumulative_table(law: str) -> np.ndarray:
         "logistic": lambda x: transcendental.sigmoid(1.813799364234218 * x),
     }
     if law == "mixed":
-        half = (cumulative_table("laplace") + cumulative_table("logistic")) / 2
-        return half
+        return (cumulative_table("laplace") + cumulative_table("logistic")) / 2
     lower = np.array([tails[law](x) for x in t])
     lower[-1] = 0.5
     return np.concatenate((lower, 1.0 - lower[-2::-1]))

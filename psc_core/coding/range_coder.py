@@ -61,9 +61,7 @@ class SymbolReader:
 
     def __init__(self, data: bytes) -> None:
         words = -(-len(data) // 4) + 2
-        self._decoder = _queue.RangeDecoder(
-            np.frombuffer(data.ljust(4 * words, b"\0"), ">u4").astype(np.uint32)
-        )
+        self._decoder = _queue.RangeDecoder(np.frombuffer(data.ljust(4 * words, b"\0"), ">u4").astype(np.uint32))
 
     def read(self, count: int, weights: np.ndarray) -> np.ndarray:
         """The next ``count`` symbols under one law, or a law each: int32 (count,)."""

@@ -35,9 +35,7 @@ def get_backend(device: str = "cpu", name: str | None = None) -> Backend:
         if known_answer(candidate, device):
             return table[candidate]()
         if wanted:
-            raise PscError(
-                f"exact backend {wanted!r} fails its known-answer test on {device}: unset {VARIABLE}"
-            )
+            raise PscError(f"exact backend {wanted!r} fails its known-answer test on {device}: unset {VARIABLE}")
     raise PscError(f"no exact backend gives right sums on {device}: tried {', '.join(table)}")
 
 
@@ -78,9 +76,7 @@ def _agrees(
     if extreme:
         ints = torch.where(ints < -60, _LOW, _HIGH)
         weights = torch.where(weights < -80, -WEIGHT_MAX, WEIGHT_MAX)
-    weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(
-        device
-    )
+    weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(device)
     x = ints.float().to(device)
     # The extremes make the scale 1, so that quantizing gives the integers back.
     x[:, 0, 0, 0], x[:, 1, 0, 0] = _HIGH, _LOW

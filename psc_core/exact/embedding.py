@@ -36,9 +36,7 @@ class VectorLinear:
     def __init__(self, layer: nn.Linear) -> None:
         self.weight = _grid(layer.weight.detach().cpu(), _WEIGHT_BITS, _WEIGHT_LIMIT)
         out = self.weight.shape[0]
-        self.bias = (
-            layer.bias.detach().cpu().double() if layer.bias is not None else torch.zeros(out).double()
-        )
+        self.bias = layer.bias.detach().cpu().double() if layer.bias is not None else torch.zeros(out).double()
 
     def __call__(self, vector: Tensor) -> Tensor:
         ints = _grid(vector, _VECTOR_BITS, _VECTOR_LIMIT)

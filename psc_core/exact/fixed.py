@@ -1,7 +1,7 @@
 """Fixed-point values in float64: sums of integers below 2^53 are exact in any order, on any device.
 
-An image-like tensor lives on the grid 2^-14, clamped to +-8; a sensing row on 2^-22. By Cauchy-Schwarz no partial sum of
-a product of the two exceeds 2^22 (norm of a row) x 2^17 sqrt(D), which stays below 2^53 up to D = 2^28.
+An image-like tensor lives on the grid 2^-14, clamped to +-8; a sensing row on 2^-22. By Cauchy-Schwarz no partial
+sum of a product of the two exceeds 2^22 (norm of a row) x 2^17 sqrt(D), which stays below 2^53 up to D = 2^28.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every backend must compute, bit for bit: the reference, in plain torch, on any device.
 
-Tensors are channels-last, ``x_NHWC`` float32. A *sample* is one n. Each line below is one IEEE-754 operation or an exact
-integer sum, so another backend agrees by doing the same operations in the same order; only the integer sums inside
-:func:`TorchBackend.accumulate` may be reordered.
+Tensors are channels-last, ``x_NHWC`` float32. A *sample* is one n. Each line below is one IEEE-754 operation or an
+exact integer sum, so another backend agrees by doing the same operations in the same order; only the integer sums
+inside :func:`TorchBackend.accumulate` may be reordered.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ class Backend(Protocol):
     ) -> Tensor: ...
 
 
-def quantize_weight(
-    weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0
-) -> QuantizedWeight:
+def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0) -> QuantizedWeight:
     """Round a float weight (O, I, K, K) to 8 bits with one scale an output channel."""
     weight = weight_OIKK.detach().float().cpu()
     peak = weight.abs().amax(dim=(1, 2, 3))
@@ -110,9 +108,7 @@ def silu(y: Tensor) -> Tensor:
     return y * table.index_select(0, index.flatten()).view_as(y)
 
 
-def norm_affine(
-    x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float
-) -> tuple[Tensor, Tensor]:
+def norm_affine(x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Group normalization as one multiplication and one addition a channel: a_NC, b_NC float32.
 
     Mean and variance come from x rounded to 12 bits of its own maximum, summed exactly.
@@ -157,7 +153,7 @@ def rounding(x_NHWC: Tensor) -> Rounding:
     high = x_NHWC.amax(dim=(1, 2, 3)).clamp(min=0)
     reach = nonzero(high - low)
     factor = torch.full_like(reach, ACTIVATION_MAX) / reach
-    return Rounding(factor, reach * np.float32(1 / ACTIVATION_MAX), -(low * factor).round())
+    return Rounding(factor, reach * float(np.float32(1 / ACTIVATION_MAX)), -(low * factor).round())
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,7 @@ class Resnet:
 
     def __init__(self, block: Any, path: str) -> None:
         if type(block.nonlinearity).__name__ != "SiLU":
-            raise InvalidPrior(
-                f"{path}.nonlinearity: {type(block.nonlinearity).__name__} has no exact form here"
-            )
+            raise InvalidPrior(f"{path}.nonlinearity: {type(block.nonlinearity).__name__} has no exact form here")
         self.norm1, self.norm2 = GroupNorm(block.norm1), GroupNorm(block.norm2)
         self.conv1, self.conv2 = (convolution(c, path) for c in (block.conv1, block.conv2))
         self.shortcut = None if block.conv_shortcut is None else convolution(block.conv_shortcut, path)
@@ -134,11 +132,9 @@ class Upsample:
 
     def __init__(self, layer: Any, path: str) -> None:
         if layer.norm is not None or layer.use_conv_transpose or not layer.interpolate:
-            raise InvalidPrior(
-                f"{path}: this form of Upsample2D (norm or transposed convolution) has no exact form"
-            )
+            raise InvalidPrior(f"{path}: this form of Upsample2D (norm or transposed convolution) has no exact form")
         conv = layer.conv if layer.name == "conv" else getattr(layer, "Conv2d_0", None)
-        self.weight = convolution(conv, path) if layer.use_conv else None
+        self.weight = convolution(conv, path) if conv is not None and layer.use_conv else None
 
     def __call__(self, backend: Backend, x: Tensor) -> Tensor:
         if self.weight is None:

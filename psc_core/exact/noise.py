@@ -64,9 +64,7 @@ def words(key: NoiseKey, sample: int, count: int) -> np.ndarray:
     return out.T.reshape(-1)[:count].astype(np.uint32)
 
 
-def normal(
-    key: NoiseKey, samples: range, shape: tuple[int, ...], device: torch.device | str = "cpu"
-) -> Tensor:
+def normal(key: NoiseKey, samples: range, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """Standard normal float32 (len(samples), *shape), multiples of 2^-12, one independent stream a sample."""
     numel = int(np.prod(shape))
     table = normal_table()
@@ -82,8 +80,6 @@ def normal_table() -> np.ndarray:
     """The 65,536 quantiles at (i + 1/2) / 65536 of the standard normal law, float32."""
     raw = _TABLE_FILE.read_bytes()
     if hashlib.sha256(raw).hexdigest() != _TABLE_SHA256:
-        raise PscError(
-            f"{_TABLE_FILE.name} is not the table this version was released with: reinstall the package"
-        )
+        raise PscError(f"{_TABLE_FILE.name} is not the table this version was released with: reinstall the package")
     upper = np.load(_TABLE_FILE).astype(np.float32) * np.float32(2.0**-TABLE_BITS)
     return np.concatenate((-upper[::-1], upper))

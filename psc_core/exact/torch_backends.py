@@ -60,9 +60,7 @@ class Float32Conv(TorchBackend):
     def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
         kernel = weight.packed.get(self.name)
         if kernel is None:
-            kernel = (
-                weight.ints_OKKI.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-            )
+            kernel = weight.ints_OKKI.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
             weight.packed[self.name] = kernel
         x = (q.codes_NHWC.float() - q.zero_N.float()[:, None, None, None]).permute(0, 3, 1, 2)
         group = FLOAT32_TERMS // (kernel.shape[2] * kernel.shape[3])

@@ -26,20 +26,15 @@ class Block:
     def __init__(self, block: Any, path: str) -> None:
         kind = type(block).__name__
         if kind not in _BLOCKS:
-            raise InvalidPrior(
-                f"{path}: {kind} has no exact form; known blocks: {', '.join(sorted(_BLOCKS))}"
-            )
+            raise InvalidPrior(f"{path}: {kind} has no exact form; known blocks: {', '.join(sorted(_BLOCKS))}")
         self.resnets = [
-            Resnet(_known(r, "ResnetBlock2D", path), f"{path}.resnets.{i}")
-            for i, r in _each(block, "resnets")
+            Resnet(_known(r, "ResnetBlock2D", path), f"{path}.resnets.{i}") for i, r in _each(block, "resnets")
         ]
         self.attentions = [_attention(a, f"{path}.attentions.{i}") for i, a in _each(block, "attentions")]
         self.down: list[Any] = [
             _resampler(d, f"{path}.downsamplers.{i}", Downsample) for i, d in _each(block, "downsamplers")
         ]
-        self.up: list[Any] = [
-            _resampler(u, f"{path}.upsamplers.{i}", Upsample) for i, u in _each(block, "upsamplers")
-        ]
+        self.up: list[Any] = [_resampler(u, f"{path}.upsamplers.{i}", Upsample) for i, u in _each(block, "upsamplers")]
 
 
 class ExactUNet:
@@ -47,12 +42,8 @@ class ExactUNet:
 
     def __init__(self, model: Any, device: torch.device | str = "cpu", backend: str | None = None) -> None:
         config = model.config
-        if config.get("time_embedding_type", "positional") != "positional" or config.get(
-            "center_input_sample"
-        ):
-            raise InvalidPrior(
-                "only UNets with positional time embedding and no input centring have an exact form"
-            )
+        if config.get("time_embedding_type", "positional") != "positional" or config.get("center_input_sample"):
+            raise InvalidPrior("only UNets with positional time embedding and no input centring have an exact form")
         if config.get("act_fn", "silu") not in ("silu", "swish"):
             raise InvalidPrior(f"act_fn={config.act_fn!r} has no exact form")
         self.config = config

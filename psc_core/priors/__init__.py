@@ -18,9 +18,7 @@ def prior_names() -> list[str]:
     return [*BUNDLED, "gaussian"]
 
 
-def load_prior(
-    name_or_path: str | Path = "photo", *, arithmetic: str = "exact", device: str = "auto"
-) -> Prior:
+def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact", device: str = "auto") -> Prior:
     """Load a prior.
 
     Args:
@@ -41,9 +39,7 @@ def load_prior(
     from psc_core.priors.edm_unet import EdmUNetPrior
 
     if name_or_path in BUNDLED:
-        return EdmUNetPrior(
-            HERE / str(name_or_path), name=str(name_or_path), arithmetic=arithmetic, device=where
-        )
+        return EdmUNetPrior(HERE / str(name_or_path), name=str(name_or_path), arithmetic=arithmetic, device=where)
     folder = Path(name_or_path)
     if not folder.is_dir():
         raise PriorNotFound(

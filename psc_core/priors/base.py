@@ -51,11 +51,11 @@ class Prior(ABC):
     def to_model(self, image_HWC: np.ndarray) -> Tensor:
         """uint8 (H, W, 3) to model space (C, H, W), float32 in [-1, 1]."""
         pixels = torch.from_numpy(np.ascontiguousarray(image_HWC)).to(self.device)
-        return (pixels.permute(2, 0, 1).float() * np.float32(2 / 255)) - 1.0
+        return (pixels.permute(2, 0, 1).float() * float(np.float32(2 / 255))) - 1.0
 
     def to_pixels(self, x_CHW: Tensor) -> np.ndarray:
         """Model space to uint8 (H, W, 3), rounded half to even."""
-        pixels = ((x_CHW + 1.0) * np.float32(127.5)).round().clamp(0, 255)
+        pixels = ((x_CHW + 1.0) * 127.5).round().clamp(0, 255)
         return pixels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
     @property

@@ -39,9 +39,7 @@ class EdmUNetPrior(Prior):
             int(self.settings["size_multiple"]),
         )
         self._folder = folder
-        self._net: Any = (
-            ExactUNet(_load_unet(folder), self.device) if arithmetic == "exact" else self._float_net
-        )
+        self._net: Any = ExactUNet(_load_unet(folder), self.device) if arithmetic == "exact" else self._float_net
         self.fingerprint = self._fingerprint()
 
     @cached_property
@@ -70,9 +68,7 @@ class EdmUNetPrior(Prior):
         self.nfe += len(x_NCHW)
         return self._precondition(self._float_network, x_NCHW, sigma)
 
-    def _precondition(
-        self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float
-    ) -> Tensor:
+    def _precondition(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
         c_skip, c_out, c_in = preconditioning(sigma, self.sigma_data)
         timestep = 250 * (transcendental.ln(sigma) / 4 + 1.4)
         f = network(torch.pixel_unshuffle(x_NCHW * c_in, self.unshuffle), timestep)
@@ -82,9 +78,7 @@ class EdmUNetPrior(Prior):
     def _network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
         if self.arithmetic == "float":
             return self._float_network(u_NCHW, timestep)
-        return self._net(u_NCHW.permute(0, 2, 3, 1).contiguous(), self._net.embed(timestep)).permute(
-            0, 3, 1, 2
-        )
+        return self._net(u_NCHW.permute(0, 2, 3, 1).contiguous(), self._net.embed(timestep)).permute(0, 3, 1, 2)
 
     def _float_network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
         u = u_NCHW.contiguous(memory_format=torch.channels_last)
@@ -111,9 +105,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if missing := [key for key in _NEEDED if key not in settings]:
         raise InvalidPrior(f"{path} lacks {', '.join(missing)}")
     if not str(settings["parametrization"]).startswith("edm"):
-        raise InvalidPrior(
-            f"{path}: parametrization {settings['parametrization']!r} is unknown (expected 'edm…')"
-        )
+        raise InvalidPrior(f"{path}: parametrization {settings['parametrization']!r} is unknown (expected 'edm…')")
     return settings
 
 

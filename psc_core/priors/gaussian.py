@@ -1,4 +1,4 @@
-"""An analytic stationary Gaussian prior: the test oracle. Its posterior mean, covariance and KLT are known in closed form.
+"""An analytic stationary Gaussian prior: the test oracle. Its posterior and its KLT are known in closed form.
 
 x = mean + C^T diag(sqrt(S)) n with C the orthonormal 2-D DCT of the canvas times an orthonormal colour transform:
 stationary up to reflection at the borders. Its denoiser is the Wiener filter S / (S + sigma^2) in that basis, computed
@@ -24,7 +24,7 @@ _BASIS_BITS = 20
 
 
 class GaussianPrior(Prior):
-    """Power-law spectrum: S(f) = variance / (1 + (f / corner)^2)^slope, f in cycles a pixel; less in the two chromas."""
+    """Power-law spectrum: S(f) ~ (1 + (f / corner)^2)^-slope, f in cycles a pixel; less in the two chromas."""
 
     def __init__(
         self,
@@ -41,9 +41,7 @@ class GaussianPrior(Prior):
         self.device = torch.device(device)
         self.sigma_min, self.sigma_max = 0.002, 200.0
         self.settings = {"corner": corner, "slope": slope, "deviation": deviation, "chroma": chroma}
-        self.fingerprint = hashlib.sha256(
-            json.dumps(["gaussian", self.settings, arithmetic]).encode()
-        ).hexdigest()[:32]
+        self.fingerprint = hashlib.sha256(json.dumps(["gaussian", self.settings, arithmetic]).encode()).hexdigest()[:32]
         self.spectrum = cache(self._spectrum)
 
     def _spectrum(self, height: int, width: int) -> Tensor:
@@ -54,13 +52,9 @@ class GaussianPrior(Prior):
         shape = torch.tensor(
             [power(1.0 + v, -self.settings["slope"]) for v in ratio.flatten().tolist()], dtype=torch.float64
         ).view(height, width)
-        gains = torch.tensor(
-            [1.0, self.settings["chroma"] ** 2, self.settings["chroma"] ** 2], dtype=torch.float64
-        )
+        gains = torch.tensor([1.0, self.settings["chroma"] ** 2, self.settings["chroma"] ** 2], dtype=torch.float64)
         raw = gains[:, None, None] * shape
-        return (raw * (3 * height * width * self.settings["deviation"] ** 2 / float(raw.sum()))).to(
-            self.device
-        )
+        return (raw * (3 * height * width * self.settings["deviation"] ** 2 / float(raw.sum()))).to(self.device)
 
     def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         spectrum = self.spectrum(*x_NCHW.shape[2:])
@@ -109,6 +103,4 @@ def sample_image(prior: GaussianPrior, height: int, width: int, seed: int) -> np
     """A draw from the prior as float64 (3, H, W): for tests, by numpy's generator."""
     n = np.random.default_rng(seed).standard_normal((1, 3, height, width))
     spectrum = prior.spectrum(height, width).cpu()
-    return (
-        prior.synthesize((torch.from_numpy(n) * spectrum.sqrt()).to(prior.device))[0].double().cpu().numpy()
-    )
+    return prior.synthesize((torch.from_numpy(n) * spectrum.sqrt()).to(prior.device))[0].double().cpu().numpy()

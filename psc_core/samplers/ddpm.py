@@ -17,14 +17,14 @@ def projected_ddpm(
 
     Arguments as for :func:`psc_core.samplers.ddrm.ddrm`.
     """
-    x = noise(0) * np.float32(sigmas[0])
+    x = noise(0) * float(np.float32(sigmas[0]))
     x = x if start is None else start + x
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
         x0 = project(denoise(x, sigma))
         if not following:
             return x0
         ratio = following * following / (sigma * sigma)
-        kept = (x - x0) * np.float32(ratio)
+        kept = (x - x0) * float(np.float32(ratio))
         x = x0 + kept
-        x = x + noise(step + 1) * np.float32(following * (1 - ratio) ** 0.5)
+        x = x + noise(step + 1) * float(np.float32(following * (1 - ratio) ** 0.5))
     raise AssertionError("a schedule holds at least one level")

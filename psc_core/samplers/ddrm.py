@@ -34,14 +34,14 @@ def ddrm(
         eta: share of fresh noise (1: all the noise of a step is new; 0: none is, as in DDIM).
         start: samples to re-noise to the first level instead of starting from noise alone.
     """
-    x = noise(0) * np.float32(sigmas[0])
+    x = noise(0) * float(np.float32(sigmas[0]))
     x = x if start is None else start + x
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
         x0 = project(denoise(x, sigma))
         if not following:
             return x0
-        kept = (x - x0) * np.float32(following * (1 - eta * eta) ** 0.5 / sigma)
+        kept = (x - x0) * float(np.float32(following * (1 - eta * eta) ** 0.5 / sigma))
         x = x0 + kept
         if eta:
-            x = x + noise(step + 1) * np.float32(following * eta)
+            x = x + noise(step + 1) * float(np.float32(following * eta))
     raise AssertionError("a schedule holds at least one level")

@@ -31,7 +31,7 @@ def pigdm(
         residual: x0 -> Ht (y - H x0), not differentiated.
         unguided_tail: how many last steps run without guidance (5 for Latent-PSC).
     """
-    x = noise(0) * np.float32(sigmas[0])
+    x = noise(0) * float(np.float32(sigmas[0]))
     levels = list(zip(sigmas, [*sigmas[1:], 0.0], strict=True))
     for step, (sigma, following) in enumerate(levels):
         guided = step < len(levels) - unguided_tail
