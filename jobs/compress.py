@@ -43,7 +43,7 @@ def compress(
 @click.command()
 @click.argument("src")
 @click.argument("dataset")
-@click.option("--profile", metavar="NAME", help="archive, paper or diffc.  [default: paper]")
+@click.option("--profile", metavar="NAME", help="archive or paper.  [default: archive]")
 @click.option("--prior", metavar="PRIOR", help="photo (bundled), or the folder of a model.  [default: photo]")
 @click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default.")
 @click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel.")

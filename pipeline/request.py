@@ -10,7 +10,7 @@ import psc_core
 from pipeline.errors import BadRequest
 from pipeline.images import MAX_BYTES, MAX_PIXELS, POLICY
 
-DEFAULT_PROFILE = "paper"
+DEFAULT_PROFILE = "archive"
 DEFAULT_PRIOR = "photo"
 
 

@@ -33,7 +33,7 @@ RESTORATIONS = ("mean", "perceptual")
 _PIXELS_AT_ONCE = 1 << 18
 
 
-def encode(image: np.ndarray, prior: Prior, profile: str | Profile = "paper", **options: Any) -> Stream:
+def encode(image: np.ndarray, prior: Prior, profile: str | Profile = "archive", **options: Any) -> Stream:
     """Compress one image; see :func:`encode_batch`."""
     return encode_batch([image], prior, profile, **options)[0]
 
@@ -41,7 +41,7 @@ def encode(image: np.ndarray, prior: Prior, profile: str | Profile = "paper", **
 def encode_batch(
     images: Sequence[np.ndarray],
     prior: Prior,
-    profile: str | Profile = "paper",
+    profile: str | Profile = "archive",
     *,
     seed: int = 0,
     tiers: int | None = None,
