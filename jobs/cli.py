@@ -157,6 +157,8 @@ def _report(error: Exception, as_json: bool) -> int:
     elif isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    elif isinstance(error, PermissionError):
+        kind, said = "permission_denied", f"permission denied: {error}; check the rights or the credentials"
     else:
         kind, said = type(error).__name__, f"{type(error).__name__}: {error} (PSC_DEBUG=1 shows where)"
     said = " ".join(said.split())

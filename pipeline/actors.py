@@ -58,9 +58,7 @@ class Encoder:
             for _ in self._rows(plan, items[low:high], skip):
                 pass
             return {}
-        found = adopt(
-            self._target, task.shard, fingerprint=plan.fingerprint, rows=len(items), tiers=plan.tiers
-        )
+        found = adopt(self._target, task.shard, fingerprint=plan.fingerprint, rows=len(items), tiers=plan.tiers)
         return found or self._encode(plan, task, items)
 
     def _encode(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:

@@ -53,9 +53,7 @@ def query(dataset: str, sql: str) -> Any:
 def _tiers_view(tiers: int) -> str:
     selects = []
     for k in range(tiers):
-        so_far = " + ".join(
-            ["octet_length(image_header)", *(f"coalesce(t{j}_bytes, 0)" for j in range(k + 1))]
-        )
+        so_far = " + ".join(["octet_length(image_header)", *(f"coalesce(t{j}_bytes, 0)" for j in range(k + 1))])
         selects.append(
             f"select image_id, {k} as tier, t{k}_bytes as bytes, {so_far} as bytes_up_to, "
             f"8.0 * ({so_far}) / (width::bigint * height) as bpp, t{k}_psnr as psnr, t{k}_ssim as ssim, "
@@ -89,9 +87,7 @@ def info(path: str) -> dict[str, Any]:
 
 
 def _dataset_info(opened: Dataset) -> dict[str, Any]:
-    about = {"dataset": opened.folder.url, "fingerprint": opened.plan.fingerprint} | _shared(
-        opened.plan.shared
-    )
+    about = {"dataset": opened.folder.url, "fingerprint": opened.plan.fingerprint} | _shared(opened.plan.shared)
     return about | {"params": opened.plan.params} | status(opened.folder.url)
 
 
@@ -102,9 +98,7 @@ def _file_info(path: str, data: bytes) -> dict[str, Any]:
     for k, tier in enumerate(stream.tiers):
         so_far += len(tier.data)
         bpp = 8 * so_far / (stream.width * stream.height)
-        tiers.append(
-            {"tier": k, "bytes": len(tier.data), "bytes_up_to": so_far, "bpp": bpp, "cuts": list(tier.cuts)}
-        )
+        tiers.append({"tier": k, "bytes": len(tier.data), "bytes_up_to": so_far, "bpp": bpp, "cuts": list(tier.cuts)})
     size = {"height": stream.height, "width": stream.width, "channels": stream.channels}
     head = {"file": path, "bytes": stream.nbytes, "bpp": stream.bpp} | size
     return head | _shared(stream.shared.to_json()) | {"tiers": tiers}

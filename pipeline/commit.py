@@ -16,7 +16,8 @@ It is the exclusive creation under one name instead, because plain readers
 unique names the leftovers of a killed attempt, or of a second driver, would show up there as duplicated
 rows. This way no name in sight ever holds half a part or a second one, and a kill between part and marker
 loses nothing either: whoever comes next finds a whole part of the same plan, checks it, and writes its
-marker.
+marker. Where a store lets two creations through that race within milliseconds (OpenStack Swift does), both
+wrote the same bytes, since encoding is exact.
 """
 
 from __future__ import annotations
@@ -59,9 +60,7 @@ def read_markers(folder: Folder, shards: list[int]) -> list[dict[str, Any]]:
     return [json.loads(found[marker_name(s)]) for s in shards]
 
 
-def adopt(
-    folder: Folder, shard: int, *, fingerprint: str, rows: int | None, tiers: int
-) -> dict[str, Any] | None:
+def adopt(folder: Folder, shard: int, *, fingerprint: str, rows: int | None, tiers: int) -> dict[str, Any] | None:
     """The marker of a shard that someone finished, written now if only that was missing. None if there is
     no part.
 
@@ -77,9 +76,7 @@ def adopt(
         try:
             check_part(file, fingerprint=fingerprint, shard=shard, rows=rows)
         except CorruptPart as error:
-            raise CorruptPart(
-                f"{error}; it is in the way: move {folder.full(part_name(shard))} elsewhere"
-            ) from None
+            raise CorruptPart(f"{error}; it is in the way: move {folder.full(part_name(shard))} elsewhere") from None
     return _mark(folder, shard, fingerprint, tiers, {})
 
 
@@ -102,9 +99,7 @@ def commit(
         theirs = adopt(folder, shard, fingerprint=fingerprint, rows=rows, tiers=tiers)
         if theirs is not None:
             return theirs
-        raise CorruptPart(
-            f"part of shard {shard} was there, and is gone: someone deletes files in {folder.url}"
-        )
+        raise CorruptPart(f"part of shard {shard} was there, and is gone: someone deletes files in {folder.url}")
     if folder.size(part_name(shard)) != local.stat().st_size:
         raise CorruptPart(f"part of shard {shard} did not arrive whole in {folder.url}")
     return _mark(folder, shard, fingerprint, tiers, figures or {}, local)

@@ -88,9 +88,7 @@ class Dataset:
 
     def open_part(self, shard: int) -> pq.ParquetFile:
         """One part's file, read in as few and as small ranges as the columns allow."""
-        source = (
-            self.folder.full(part_name(shard)) if self.folder.is_local else self.folder.open(part_name(shard))
-        )
+        source = self.folder.full(part_name(shard)) if self.folder.is_local else self.folder.open(part_name(shard))
         return pq.ParquetFile(source, pre_buffer=True)
 
     def batches(self, columns: Sequence[str], *, rows: int = 1024) -> Iterator[pa.RecordBatch]:

@@ -1,5 +1,4 @@
-"""Decoding one part of a dataset into picture files: what a worker does, or this process when there are none.
-"""
+"""Decoding one part of a dataset into picture files: what a worker does, or this process when there are none."""
 
 from __future__ import annotations
 

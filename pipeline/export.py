@@ -10,9 +10,7 @@ from pipeline.names import Names
 from pipeline.storage import Folder
 
 
-def export(
-    dataset: str, out: str, *, ids: Collection[str] | None = None, tier: int | None = None
-) -> dict[str, Any]:
+def export(dataset: str, out: str, *, ids: Collection[str] | None = None, tier: int | None = None) -> dict[str, Any]:
     """Write ``out``/ID.psc for the images in ``ids``, or for all; up to ``tier``. Counts and errors.
 
     Raises:

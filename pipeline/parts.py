@@ -81,9 +81,7 @@ def check_part(path: str | Path | BinaryIO, *, fingerprint: str, shard: int, row
     if said.get("psc.fingerprint") != fingerprint or said.get("psc.shard") != str(shard):
         raise CorruptPart(f"part of shard {shard}: written by another plan, or for another shard")
     if rows is not None and parquet.metadata.num_rows != rows:
-        raise CorruptPart(
-            f"part of shard {shard}: {parquet.metadata.num_rows} rows where {rows} were planned"
-        )
+        raise CorruptPart(f"part of shard {shard}: {parquet.metadata.num_rows} rows where {rows} were planned")
 
 
 def describe_part(source: str | Path | BinaryIO, tiers: int) -> dict[str, Any]:

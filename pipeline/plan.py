@@ -111,9 +111,7 @@ def check_target(folder: Folder, *, resume: bool) -> Plan | None:
             )
         return read_plan(folder)
     if not folder.is_empty() and not _only_leftovers(folder):
-        raise AlreadyADataset(
-            f"{folder.url} is not empty and no PSC dataset; choose an empty or a new folder"
-        )
+        raise AlreadyADataset(f"{folder.url} is not empty and no PSC dataset; choose an empty or a new folder")
     return None
 
 
@@ -151,9 +149,7 @@ def freeze(folder: Folder, plan: Plan, items: Path | None = None) -> Plan:
     theirs = read_plan(folder)
     check_same(theirs, plan.fields() | {"source": plan.source})
     if theirs.items_file != plan.items_file:
-        raise PlanDiffers(
-            f"{folder.url} was planned a moment ago with another listing of {plan.source}; resume that"
-        )
+        raise PlanDiffers(f"{folder.url} was planned a moment ago with another listing of {plan.source}; resume that")
     return theirs
 
 

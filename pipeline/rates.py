@@ -140,6 +140,9 @@ def _run(
         except OSError as error:
             pool.shutdown(cancel_futures=True)
             raise JobFailed(f"{error}; what is committed stays: mend it and add --resume") from None
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _part(origin: Dataset, folder: Folder, plan: Plan, shard: int, rows: int, bpp: float | None) -> dict:

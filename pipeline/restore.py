@@ -114,7 +114,7 @@ def _here(
     result: Restored,
     progress: Callable[[int, int], None],
 ) -> None:
-    decoder = Decoder(request, opened, target, wanted, names, codec)
+    decoder = Decoder(request, opened, target, wanted, names, codec, _threads())
     decoder.describe()
     done = 0
 
@@ -143,9 +143,7 @@ def _there(
     rows = {marker["shard"]: marker["status"].get(OK, 0) for marker in opened.markers}
     with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
         count, share = shares(ray.cluster_resources(), workers)
-        start = starter(
-            ray, Decoder, share, request, opened, target, wanted, names, codec, threads=share.threads
-        )
+        start = starter(ray, Decoder, share, request, opened, target, wanted, names, codec, threads=share.threads)
         dispatcher = Dispatcher(
             ray,
             start,
@@ -188,12 +186,17 @@ def _one_file(folder: Folder, out: str, wanted: Wanted, prior: str | None, codec
     else:
         target, name = Folder.at(out), Names(wanted.format)(name)
     target.check_writable()
-    loaded = codec.load(_request(stream.shared, prior))
+    loaded = codec.load(_request(stream.shared, prior), _threads())
     ((_, pixels),) = decoded([(name, stream)], codec, loaded, wanted.bpp, wanted.restore)
     if isinstance(pixels, Exception):
         raise pixels
     target.put(name, picture(pixels, _format_of(name)))
     return Restored(out, 1, written=1)
+
+
+def _threads() -> int:
+    # Threads that share their core with another process wait for each other most of the time.
+    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def _format_of(name: str) -> str:

@@ -25,9 +25,7 @@ class Tally:
     tiers: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tiers = [
-            {"bytes": 0, "images": 0, "psnr_sum": 0.0, "psnr_images": 0} for _ in range(self.plan.tiers)
-        ]
+        self.tiers = [{"bytes": 0, "images": 0, "psnr_sum": 0.0, "psnr_images": 0} for _ in range(self.plan.tiers)]
 
     def add(self, marker: dict[str, Any]) -> None:
         """Add a shard's marker."""

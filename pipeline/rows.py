@@ -81,9 +81,7 @@ def load_input(source: Source, item: Item, request: Request) -> Loaded:
         if item.size > request.max_bytes:
             raise TooManyBytes(f"{item.size} bytes; the cap is {request.max_bytes}")
         data = _read(source, item)
-        pixels, facts = read_image(
-            data, size=request.size, max_pixels=request.max_pixels, max_bytes=request.max_bytes
-        )
+        pixels, facts = read_image(data, size=request.size, max_pixels=request.max_pixels, max_bytes=request.max_bytes)
         return Loaded(item, pixels, facts)
     except Rejected as rejected:
         return Loaded(item, facts=rejected.facts, error=rejected.error)
@@ -159,17 +157,13 @@ def _encode(
         result = one.error if one.pixels is None else next(results)
         if isinstance(result, psc_core.Stream):
             if result.shared.to_json() != shared:
-                raise JobFailed(
-                    "the codec wrote another stream header than was planned: do its versions differ?"
-                )
+                raise JobFailed("the codec wrote another stream header than was planned: do its versions differ?")
             yield ok_row(one, source, result)
         else:
             yield failed_row(one, source, result)
 
 
-def _streams(
-    images: list[np.ndarray], request: Request, codec: Codec, prior: Any
-) -> list[psc_core.Stream | Exception]:
+def _streams(images: list[np.ndarray], request: Request, codec: Codec, prior: Any) -> list[psc_core.Stream | Exception]:
     """Streams, or errors in the places of the images that have one; one bad image does not take its batch
     along.
     """

@@ -64,9 +64,7 @@ def compress(
             return _finish(target, planned, began, stopped=False)
         with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
             workers, share = shares(ray.cluster_resources(), workers)
-            start = starter(
-                ray, Encoder, share, request, origin, target, codec, batch=batch, threads=share.threads
-            )
+            start = starter(ray, Encoder, share, request, origin, target, codec, batch=batch, threads=share.threads)
             first = start()
             shared = _describe(ray, first)
             if planned is None:
@@ -177,6 +175,4 @@ def _finish(target: Folder, plan: Plan, began: float, *, stopped: bool) -> Resul
         raise JobFailed(f"{missing} of {plan.shards} shards are not committed; run again with --resume")
     if not missing:
         target.sweep_spool()
-    return Result(
-        dataset=target.url, tally=tally, seconds=time.monotonic() - began, interrupted=bool(missing)
-    )
+    return Result(dataset=target.url, tally=tally, seconds=time.monotonic() - began, interrupted=bool(missing))

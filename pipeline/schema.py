@@ -80,9 +80,7 @@ def dataset_schema(tiers: int, metadata: dict[str, str] | None = None) -> pa.Sch
 
 def part_metadata(*, fingerprint: str, shared: str, shard: int, tiers: int) -> dict[str, str]:
     """What a part says of itself in its key-value metadata."""
-    table = [
-        {"tier": k, "column": f"tier_{k}", "bytes": f"t{k}_bytes", "cuts": f"t{k}_cuts"} for k in range(tiers)
-    ]
+    table = [{"tier": k, "column": f"tier_{k}", "bytes": f"t{k}_bytes", "cuts": f"t{k}_cuts"} for k in range(tiers)]
     return {
         "psc.schema_version": str(SCHEMA_VERSION),
         "psc.fingerprint": fingerprint,

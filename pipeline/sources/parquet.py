@@ -63,6 +63,4 @@ def _column(parquet: pq.ParquetFile, path: str) -> str:
             return name
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             return f"{name}.bytes"
-    raise SourceNotFound(
-        f"{path}: no image column; looked for {', '.join(COLUMNS)} of type binary or struct<bytes>"
-    )
+    raise SourceNotFound(f"{path}: no image column; looked for {', '.join(COLUMNS)} of type binary or struct<bytes>")

@@ -31,9 +31,7 @@ def expand(fs: Any, file: Item) -> Iterator[Item]:
                 inner = f"{member.offset_data}+{member.size}"
                 members.append(Item(name, file.path, member.size, file.version, inner))
     except tarfile.TarError as error:
-        raise SourceNotFound(
-            f"{file.path}: not an uncompressed tar file ({error}); unpack it first"
-        ) from None
+        raise SourceNotFound(f"{file.path}: not an uncompressed tar file ({error}); unpack it first") from None
     yield from sorted(members, key=lambda item: item.id)
 
 
