@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jobs.console import draining, exit_with, json_option, out_json, summary, tally_bar
+from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
 from pipeline.results import Result
 
 
@@ -26,7 +27,6 @@ def compress(
 ) -> Result:
     """Compress the images of ``src`` into ``dataset``; see :func:`pipeline.run.compress` for ``options``."""
     from pipeline import run
-    from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
 
     request = Request(
         profile=profile or DEFAULT_PROFILE,
@@ -43,8 +43,8 @@ def compress(
 @click.command()
 @click.argument("src")
 @click.argument("dataset")
-@click.option("--profile", metavar="NAME", help="archive or paper.  [default: archive]")
-@click.option("--prior", metavar="PRIOR", help="photo (bundled), or the folder of a model.  [default: photo]")
+@click.option("--profile", metavar="NAME", help=f"archive or paper.  [default: {DEFAULT_PROFILE}]")
+@click.option("--prior", metavar="PRIOR", help=f"photo (bundled), or a model's folder.  [default: {DEFAULT_PRIOR}]")
 @click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default.")
 @click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel.")
 @click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side.")

@@ -31,9 +31,7 @@ def decompress(source: str, out: str, **options) -> Restored:
     show_default=True,
     help="Low distortion, or natural detail.",
 )
-@click.option(
-    "--ids", multiple=True, metavar="ID,…", help="Only these images: ids, or @FILE with one a line."
-)
+@click.option("--ids", multiple=True, metavar="ID,…", help="Only these images: ids, or @FILE with one a line.")
 @click.option(
     "--format",
     type=click.Choice(["png", "webp", "jpg"]),

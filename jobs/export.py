@@ -10,9 +10,7 @@ import click
 from jobs.console import exit_with, json_option, out_json, read_ids, size_text
 
 
-def export(
-    dataset: str, out: str, *, ids: Collection[str] | None = None, tier: int | None = None
-) -> dict[str, Any]:
+def export(dataset: str, out: str, *, ids: Collection[str] | None = None, tier: int | None = None) -> dict[str, Any]:
     """Write images as ``out``/ID.psc; see :func:`pipeline.export.export`."""
     from pipeline import export as exporting
 
@@ -26,9 +24,7 @@ def export(
 @click.option("--all", "everything", is_flag=True, help="Every image.")
 @click.option("--tier", type=int, metavar="K", help="Tiers 0 to K only.  [default: all]")
 @json_option
-def command(
-    dataset: str, out: str, ids: tuple[str, ...], everything: bool, tier: int | None, as_json: bool
-) -> None:
+def command(dataset: str, out: str, ids: tuple[str, ...], everything: bool, tier: int | None, as_json: bool) -> None:
     """Write images of DATASET as single .psc files into the folder OUT.
 
     A .psc file carries its whole header, so it decodes alone; `psc info` and `psc decompress` read it.

@@ -71,9 +71,7 @@ def _rendered(found: Any, form: str) -> bytes:
     if form == "json":
         import json
 
-        return "".join(
-            json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in _plain(found)
-        ).encode()
+        return "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in _plain(found)).encode()
     return (table(found.to_pylist()) + "\n").encode()
 
 

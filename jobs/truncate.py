@@ -23,9 +23,7 @@ def truncate(dataset: str, dest: str, **options) -> Result:
 @click.argument("dataset")
 @click.argument("dest")
 @click.option("--tier", type=int, metavar="K", help="Keep tiers 0 to K.")
-@click.option(
-    "--bpp", type=float, metavar="F", help="Cut each stream at its last cut of at most F bits a pixel."
-)
+@click.option("--bpp", type=float, metavar="F", help="Cut each stream at its last cut of at most F bits a pixel.")
 @click.option("--resume", is_flag=True, help="Go on with a DEST that was begun.")
 @json_option
 def command(dataset: str, dest: str, as_json: bool, **options) -> None:

@@ -13,14 +13,12 @@ from pipeline.request import Request
 from pipeline.run import _plan
 from pipeline.sources import Source
 from pipeline.storage import Folder
-from tests.pipeline.fake import FakeCodec
+from tests.pipeline.fake import FakeCodec, paper
 
 
-def plan_dataset(
-    source: Path | str, target: Path | str, request: Request | None = None
-) -> tuple[Plan, Encoder]:
+def plan_dataset(source: Path | str, target: Path | str, request: Request | None = None) -> tuple[Plan, Encoder]:
     """Freeze a plan; and an encoder for its shards."""
-    request, folder, origin = request or Request(), Folder.at(target), Source(str(source))
+    request, folder, origin = request or paper(), Folder.at(target), Source(str(source))
     encoder = Encoder(request, origin, folder, FakeCodec(), batch=4, threads=None)
     with tempfile.TemporaryDirectory() as scratch:
         listed = planning.list_items(origin.items(), Path(scratch))
@@ -28,9 +26,7 @@ def plan_dataset(
     return plan, encoder
 
 
-def run_shards(
-    plan: Plan, encoder: Encoder, target: Path | str, shards: range | list[int] | None = None
-) -> list[dict]:
+def run_shards(plan: Plan, encoder: Encoder, target: Path | str, shards: range | list[int] | None = None) -> list[dict]:
     """Encode and commit some shards, or all."""
     items = ItemsFile(Folder.at(target), plan)
     wanted = range(plan.shards) if shards is None else shards

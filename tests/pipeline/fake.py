@@ -13,11 +13,17 @@ import numpy as np
 
 import psc_core
 from pipeline.codec import Codec
+from pipeline.request import Request
 from psc_core.coding.container import Chunk, EncodeReport, ImageHeader, Stream, Tier
 
 PRIOR = SimpleNamespace(name="fake", fingerprint="00" * 16, arithmetic="exact", environment="", nfe=0)
 RED_KILLS, RED_FAILS = 251, 252
 """An image whose first pixel is red of this strength ends its process, or raises."""
+
+
+def paper(**options) -> Request:
+    """A request whose profile does not change with the default one."""
+    return Request(**{"profile": "paper"} | options)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,4 @@ def fake_stream(image: np.ndarray, shared: psc_core.SharedHeader) -> Stream:
             used += size
         tiers.append(Tier.build(chunks, canvases=canvases, index=index))
     quality = tuple(20.0 + 2 * k for k in range(len(tiers)))
-    return Stream(
-        shared, header, tuple(tiers), EncodeReport(7, 0.1, quality, tuple(q / 100 for q in quality))
-    )
+    return Stream(shared, header, tuple(tiers), EncodeReport(7, 0.1, quality, tuple(q / 100 for q in quality)))

@@ -145,10 +145,7 @@ def test_what_is_in_a_parts_place_is_told_and_left_alone(source, tmp_path):
     with pytest.raises(CorruptPart, match="in the way"):
         run_shards(plan, encoder, tmp_path / "ds", [1])
     assert intruder.read_bytes() == b"PAR1 half a part"
-    assert (
-        adopt(Folder.at(tmp_path / "ds"), 0, fingerprint=plan.fingerprint, rows=None, tiers=plan.tiers)
-        is None
-    )
+    assert adopt(Folder.at(tmp_path / "ds"), 0, fingerprint=plan.fingerprint, rows=None, tiers=plan.tiers) is None
 
 
 def test_plain_readers_see_whole_parts_only(source, tmp_path, monkeypatch):

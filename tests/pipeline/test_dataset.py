@@ -134,9 +134,7 @@ def test_verify_finds_a_flipped_byte_and_a_missing_shard(tmp_path):
 def test_query_views(dataset):
     counts = query(dataset, "select status, count(*) as n from images group by 1 order by 1").to_pylist()
     assert counts == [{"status": "ok", "n": 13}, {"status": "unknown_format", "n": 1}]
-    tiers = query(
-        dataset, "select tier, count(*) as n, max(bpp) as top from tiers group by 1 order by 1"
-    ).to_pylist()
+    tiers = query(dataset, "select tier, count(*) as n, max(bpp) as top from tiers group by 1 order by 1").to_pylist()
     assert [t["n"] for t in tiers] == [13] * 4
     assert [t["top"] for t in tiers] == sorted(t["top"] for t in tiers)
     last = query(dataset, "select bpp from tiers where tier = 3 and image_id = 'a/img0000.png'").to_pylist()

@@ -193,9 +193,7 @@ def test_a_rejected_image_keeps_its_facts():
 @settings(max_examples=150, deadline=None)
 @given(
     format=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"]),
-    places=st.lists(
-        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6
-    ),
+    places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
     keep=st.floats(0, 1),
 )
 def test_damaged_files_are_read_or_rejected(format, places, keep):

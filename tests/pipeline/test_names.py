@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.names import Names
 
-parts = st.sampled_from(
-    ["a", "b", "a.jpg", "a.png", "..", ".", "", ".jpg", "a.jpg.png", "x" * 300 + ".jpg", "é"]
-)
+parts = st.sampled_from(["a", "b", "a.jpg", "a.png", "..", ".", "", ".jpg", "a.jpg.png", "x" * 300 + ".jpg", "é"])
 
 
 @given(ids=st.lists(st.lists(parts, min_size=1, max_size=3).map("/".join), unique=True, max_size=12))

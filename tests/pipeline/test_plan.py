@@ -10,7 +10,7 @@ from pipeline.plan import ItemsFile, Plan
 from pipeline.request import Request
 from pipeline.sources import Item
 from pipeline.storage import Folder
-from tests.pipeline.fake import FakeCodec
+from tests.pipeline.fake import FakeCodec, paper
 
 
 def items(count: int, size=lambda n: 1000) -> list[Item]:
@@ -18,7 +18,7 @@ def items(count: int, size=lambda n: 1000) -> list[Item]:
 
 
 def a_plan(request: Request | None = None, **changes) -> Plan:
-    request = request or Request()
+    request = request or paper()
     shared = FakeCodec().shared(request, FakeCodec().load(request))
     fields = {"kind": "compress", "source": "s", "shared": shared, "params": request.params()}
     return Plan(**fields | {"tiers": request.get_profile().tiers, "shards": 1, "items": 1} | changes)
@@ -74,7 +74,7 @@ def test_nothing_to_do_is_refused(tmp_path):
 )
 def test_every_parameter_that_changes_bytes_changes_the_fingerprint(change):
     prior_arithmetic = change.get("arithmetic", "exact")
-    changed = Request(**change)
+    changed = paper(**change)
     prior = FakeCodec().load(changed)
     prior.arithmetic = prior_arithmetic
     other = a_plan(changed, shared=FakeCodec().shared(changed, prior))
@@ -99,7 +99,7 @@ def test_of_two_drivers_the_second_joins_the_same_plan_and_refuses_another(tmp_p
     first = planning.freeze(folder, a_plan())
     assert planning.freeze(folder, a_plan()) == first
     with pytest.raises(PlanDiffers, match="seed"):
-        planning.freeze(folder, a_plan(Request(seed=5)))
+        planning.freeze(folder, a_plan(paper(seed=5)))
     with pytest.raises(PlanDiffers, match="listing"):
         planning.freeze(folder, replace(a_plan(), items_file="other"))
     assert planning.read_plan(folder) == first

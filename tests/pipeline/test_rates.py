@@ -16,16 +16,15 @@ from pipeline.errors import AlreadyADataset, BadRequest, NotADataset, PlanDiffer
 from pipeline.images import Facts
 from pipeline.parts import concat_rows
 from pipeline.rates import truncate, truncated
-from pipeline.request import Request
 from pipeline.rows import Loaded, failed_row, ok_row
 from pipeline.sources import Item, Source
 from psc_core.errors import TierOutOfRange
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
-from tests.pipeline.fake import FakeCodec, fake_stream
+from tests.pipeline.fake import FakeCodec, fake_stream, paper
 
 TIERS = 4
-SHARED = psc_core.SharedHeader.from_json(FakeCodec().shared(Request(), FakeCodec().load(Request())))
+SHARED = psc_core.SharedHeader.from_json(FakeCodec().shared(paper(), FakeCodec().load(paper())))
 
 
 @pytest.fixture(scope="module")

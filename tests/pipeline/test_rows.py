@@ -5,15 +5,14 @@ import pytest
 from PIL import Image
 
 from pipeline import rows
-from pipeline.request import Request
 from pipeline.rows import encode_rows
 from pipeline.sources import Source
 from tests.pipeline.conftest import make_images
-from tests.pipeline.fake import RED_FAILS, FakeCodec
+from tests.pipeline.fake import RED_FAILS, FakeCodec, paper
 
 
 def encoded(source, *, batch=4, skip=(), request=None, items=None, codec=None) -> list[dict]:
-    request, codec = request or Request(), codec or FakeCodec()
+    request, codec = request or paper(), codec or FakeCodec()
     origin = source if isinstance(source, Source) else Source(str(source))
     prior = codec.load(request)
     items = list(origin.items()) if items is None else items
@@ -108,9 +107,9 @@ def test_inputs_that_went_or_changed_since_the_plan(folder):
 
 
 def test_caps(folder):
-    found = encoded(folder, request=Request(max_pixels=24 * 24))
+    found = encoded(folder, request=paper(max_pixels=24 * 24))
     assert {r["status"] for r in found} >= {"ok", "too_many_pixels"}
-    assert {r["status"] for r in encoded(folder, request=Request(max_bytes=20))} <= {
+    assert {r["status"] for r in encoded(folder, request=paper(max_bytes=20))} <= {
         "too_many_bytes",
         "empty_file",
         "unknown_format",
@@ -118,5 +117,5 @@ def test_caps(folder):
 
 
 def test_size_reduces_before_encoding(folder):
-    row = next(r for r in encoded(folder, request=Request(size=12)) if r["image_id"] == "img0000.png")
+    row = next(r for r in encoded(folder, request=paper(size=12)) if r["image_id"] == "img0000.png")
     assert (row["width"], row["height"], row["source_width"]) == (12, 12, 24)

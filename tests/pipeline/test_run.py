@@ -23,7 +23,7 @@ from pipeline.run import compress
 from psc_core.errors import PriorNotFound, UnknownProfile
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
-from tests.pipeline.fake import RED_FAILS, RED_KILLS, FakeCodec
+from tests.pipeline.fake import RED_FAILS, RED_KILLS, FakeCodec, paper
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def red(path: Path, strength: int) -> None:
 
 
 def run(source, target, **options):
-    return compress(str(source), str(target), **{"codec": FakeCodec(), "workers": 2} | options)
+    return compress(str(source), str(target), **{"request": paper(), "codec": FakeCodec(), "workers": 2} | options)
 
 
 def parts(folder: Path) -> dict[str, bytes]:
@@ -120,9 +120,9 @@ def test_resume_with_other_parameters_is_refused_and_touches_nothing(ray_session
     run_shards(plan, encoder, tmp_path / "ds", [0])
     before = sorted(tmp_path.rglob("*"))
     for options, name in [
-        ({"request": Request(seed=1)}, "seed"),
-        ({"request": Request(size=9)}, "size"),
-        ({"request": Request(overrides={"tiers": 2})}, "tiers"),
+        ({"request": paper(seed=1)}, "seed"),
+        ({"request": paper(size=9)}, "size"),
+        ({"request": paper(overrides={"tiers": 2})}, "tiers"),
         ({"codec": FakeCodec(fingerprint="11" * 16)}, "prior_fingerprint"),
     ]:
         with pytest.raises(PlanDiffers, match=name):
@@ -177,9 +177,9 @@ import sys
 from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
-from tests.pipeline.fake import FakeCodec
+from tests.pipeline.fake import FakeCodec, paper
 codec = FakeCodec(seconds=0.15)
-result = compress(sys.argv[1], sys.argv[2], codec=codec, workers=2, on_stop=lambda: print("draining"))
+result = compress(sys.argv[1], sys.argv[2], paper(), codec=codec, workers=2, on_stop=lambda: print("draining"))
 print(result.tally.shards)
 raise SystemExit(result.exit_code)
 """
@@ -224,12 +224,8 @@ def test_decompress_on_workers_equals_decompress_here(ray_session, source, tmp_p
     seen = []
     ids = ["img0001.png", "img0013.png"]
     for name, options in [("here", {}), ("there", {"workers": 2, "progress": lambda *n: seen.append(n)})]:
-        assert (
-            decompress(str(tmp_path / "ds"), str(tmp_path / name), codec=FakeCodec(), **options).written == 21
-        )
-        some = decompress(
-            str(tmp_path / "ds"), str(tmp_path / f"{name}2"), ids=ids, codec=FakeCodec(), **options
-        )
+        assert decompress(str(tmp_path / "ds"), str(tmp_path / name), codec=FakeCodec(), **options).written == 21
+        some = decompress(str(tmp_path / "ds"), str(tmp_path / f"{name}2"), ids=ids, codec=FakeCodec(), **options)
         assert some.written == 2
     for name in ("", "2"):
         here, there = (

@@ -14,14 +14,23 @@ from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
 
-REQUEST = Request(
-    prior="gaussian",
-    overrides={"tiers": 3, "samples": 4, "rows": 3, "stages": 2, "steps": 3, "restore_samples": 2},
-)
+REQUESTS = {
+    "paper": Request(
+        profile="paper",
+        prior="gaussian",
+        overrides={"tiers": 3, "samples": 4, "rows": 3, "stages": 2, "steps": 3, "restore_samples": 2},
+    ),
+    "archive": Request(profile="archive", prior="gaussian", overrides={"tiers": 3, "restore_samples": 2}),
+}
+
+
+@pytest.fixture(scope="module", params=REQUESTS)
+def request_(request):
+    return REQUESTS[request.param]
 
 
 @pytest.fixture(scope="module")
-def dataset(ray_session, tmp_path_factory):
+def dataset(ray_session, request_, tmp_path_factory):
     root = tmp_path_factory.mktemp("codec")
     (root / "src").mkdir()
     ramp = np.linspace(0, 255, 24).astype(np.uint8)
@@ -30,7 +39,7 @@ def dataset(ray_session, tmp_path_factory):
         pixels = np.stack([slope, np.tile(ramp, (24, 1)), np.tile(ramp, (24, 1)).T], -1)
         Image.fromarray(pixels.astype(np.uint8)[: 24 - number]).save(root / "src" / f"{number}.png")
     Image.fromarray(np.tile(ramp, (16, 1))).save(root / "src" / "grey.png")
-    compress(str(root / "src"), str(root / "ds"), REQUEST, workers=2)
+    compress(str(root / "src"), str(root / "ds"), request_, workers=2)
     return root / "ds"
 
 
@@ -47,8 +56,8 @@ def test_every_input_is_encoded_as_planned(dataset):
     assert verify(str(dataset), deep=2).exit_code == 0
 
 
-def test_workers_and_batches_do_not_change_the_bytes(dataset, tmp_path):
-    compress(str(dataset.parent / "src"), str(tmp_path / "ds"), REQUEST, workers=1, batch=1)
+def test_workers_and_batches_do_not_change_the_bytes(dataset, request_, tmp_path):
+    compress(str(dataset.parent / "src"), str(tmp_path / "ds"), request_, workers=1, batch=1)
     for part in dataset.glob("*.parquet"):
         assert (tmp_path / "ds" / part.name).read_bytes() == part.read_bytes()
 
@@ -64,8 +73,8 @@ def test_truncated_datasets_decode_like_the_tier(dataset, tmp_path):
     assert one["grey.png"].shape == (16, 24)
 
 
-def test_a_rate_cap_at_encoding_equals_truncating_to_it(dataset, tmp_path):
-    capped = Request(**{**vars(REQUEST), "max_bpp": 0.8})
+def test_a_rate_cap_at_encoding_equals_truncating_to_it(dataset, request_, tmp_path):
+    capped = Request(**{**vars(request_), "max_bpp": 0.8})
     compress(str(dataset.parent / "src"), str(tmp_path / "capped"), capped, workers=2)
     truncate(str(dataset), str(tmp_path / "cut"), bpp=0.8)
     streams = [list(Dataset.open(str(tmp_path / name)).streams()) for name in ("capped", "cut")]
@@ -74,6 +83,6 @@ def test_a_rate_cap_at_encoding_equals_truncating_to_it(dataset, tmp_path):
     assert max(table["bpp"].to_pylist()) <= 0.8
 
 
-def test_the_plan_holds_the_header_that_the_codec_writes(dataset):
-    prior = Codec().load(REQUEST)
-    assert Dataset.open(str(dataset)).plan.shared == Codec().shared(REQUEST, prior)
+def test_the_plan_holds_the_header_that_the_codec_writes(dataset, request_):
+    prior = Codec().load(request_)
+    assert Dataset.open(str(dataset)).plan.shared == Codec().shared(request_, prior)
