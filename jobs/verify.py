@@ -21,9 +21,7 @@ def verify(dataset: str, **options) -> Audit:
 
 @click.command()
 @click.argument("dataset")
-@click.option(
-    "--deep", type=int, default=0, metavar="N", help="Also decode N images and compare decoder states."
-)
+@click.option("--deep", type=int, default=0, metavar="N", help="Also decode N images and compare decoder states.")
 @click.option("--prior", metavar="PRIOR", help="For --deep: where the prior is, if not under its own name.")
 @json_option
 def command(dataset: str, deep: int, prior: str | None, as_json: bool) -> None:
