@@ -48,11 +48,12 @@ class SymbolWriter:
         words = position + 2
         value = int.from_bytes(sealed.astype(">u4").tobytes().ljust(4 * words, b"\0"), "big")
         low = value - ((value - lower) % 2**64)
-        for size in range(4 * words + 1):
+        for size in range(max(0, 4 * words - 16), 4 * words + 1):  # the open interval is narrower than 2^64
             unit = 1 << 8 * (4 * words - size)
             shortest = -(-low // unit) * unit
             if shortest < low + width:
-                return (shortest >> 8 * (4 * words - size)).to_bytes(size, "big") or b"\0"
+                sealed_bytes = (shortest >> 8 * (4 * words - size)).to_bytes(size, "big")
+                return sealed_bytes.rstrip(b"\0") or b"\0"
         raise AssertionError("an interval of at least one value holds a full-length number")
 
 

@@ -9,6 +9,7 @@ import torch
 
 from psc_core.errors import PscError
 from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, Backend, QuantizedWeight, TorchQuantized
+from psc_core.exact.native import Native, NativeAvx2, NativePortable
 from psc_core.exact.torch_backends import BFloat16MM, Float32Conv, Float32MM, IntMM
 
 VARIABLE = "PSC_EXACT_BACKEND"
@@ -98,7 +99,14 @@ def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) 
     return out
 
 
-_CPU: dict[str, type] = {"int_mm": IntMM, "float32_conv": Float32Conv, "float32": Float32MM}
+_CPU: dict[str, type] = {
+    "native": Native,
+    "native_avx2": NativeAvx2,
+    "int_mm": IntMM,
+    "float32_conv": Float32Conv,
+    "float32": Float32MM,
+    "native_portable": NativePortable,
+}
 _CUDA: dict[str, type] = {"int_mm": IntMM, "bfloat16": BFloat16MM, "float32": Float32MM}
 
 __all__ = ["Backend", "TorchQuantized", "backend_names", "get_backend", "known_answer"]
