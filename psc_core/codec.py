@@ -278,8 +278,11 @@ def _check_seed(seed: int) -> None:
 
 def _check_decodable(stream: Stream, prior: Prior) -> None:
     shared = stream.shared
-    if not stream.tiers or not stream.tiers[0].chunks:
-        raise CutStream("the stream holds no tier: there is nothing to decode")
+    held = len(stream.tiers[0].chunks) if stream.tiers else 0
+    if held < stream.canvases:  # also bounds what is allocated by what was read
+        raise CutStream(
+            f"the stream begins {held} of its {stream.canvases} canvases: there is no whole image to decode"
+        )
     if shared.arithmetic != prior.arithmetic:
         raise WrongArithmetic(
             f"the stream was encoded with arithmetic={shared.arithmetic!r}, the prior computes {prior.arithmetic!r}: "

@@ -91,33 +91,33 @@ class ArchiveProfile(Profile):
 
     name: str = "archive"
     codec: str = "structured"
-    tiers: int = 5
+    tiers: int = 6
     canvas: int = 512
     window: int = 32
     """Side of a DCT window, a power of two."""
-    step: float = 1.0
+    step: float = 2.4
     """Quantizer step of tier 0, in pixel units of [-1, 1]."""
-    ratio: float = 0.5
+    ratio: float = 0.6
     """Step of a tier over the step before."""
     first_step: float = 1.5
     """Step of the first stage, which no sample precedes, over tier 0's."""
     samples: int = 4
     first_steps: int = 4
-    steps: int = 3
-    first_heat: float = 0.7
+    steps: int = 2
+    first_heat: float = 0.8
     """First noise level over the step, when samples start from tier 0's first stage."""
-    heat: float = 0.5
+    heat: float = 0.8
     """First noise level over the step, when samples start from the last tier's."""
     cold: float = 0.1
     """Last noise level over the step."""
     eta: float = 0.0
     shrink: float = 8.0
     """How many samples the pooled variance is worth."""
-    threshold: float = 0.2
+    threshold: float = 0.25
     """A coefficient is measured when its variance exceeds this share of the squared step."""
-    dead_zone: float = 0.6
+    dead_zone: float = 0.8
     """Half-width of the zero bin over the step."""
-    law: str = "laplace"
+    law: str = "mixed"
     refine_floor: float = 0.1
     """Share of even odds mixed into a halving's law."""
     restore_samples: int = 8

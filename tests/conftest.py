@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# Before torch is imported: tiny models on a busy machine are many times slower with several threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 # Ray's token auth is on by default and must be the same in every process of a test.

@@ -55,4 +55,6 @@ def bin_weights(edges: np.ndarray, law: str) -> np.ndarray:
     f = cumulative(edges, law)
     f[:, 0], f[:, -1] = 0.0, 1.0
     weights = np.rint((f[:, 1:] - f[:, :-1]) * _WEIGHT) + 1.0
-    return np.where(edges[:, 1:] > edges[:, :-1], weights, 0.0)
+    weights = np.where(edges[:, 1:] > edges[:, :-1], weights, 0.0)
+    weights[:, weights.shape[1] // 2] += ~weights.any(axis=1)  # a cell that is one point has one bin
+    return weights

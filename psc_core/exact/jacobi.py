@@ -35,8 +35,8 @@ def _rotate(a: np.ndarray, v: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
     """Annihilate a[p, q] for disjoint pairs, in place; rows of ``v`` are the eigenvectors."""
     apq, difference = a[:, p, q], a[:, q, q] - a[:, p, p]
     live = apq != 0
-    theta = difference / np.where(live, apq + apq, 1.0)
     with np.errstate(over="ignore"):  # an infinite theta is a pair that is done: t = 0
+        theta = difference / np.where(live, apq + apq, 1.0)
         root = np.sqrt(theta * theta + 1.0)
     t = np.where(theta >= 0, 1.0, -1.0) / (np.abs(theta) + root)
     t = np.where(live, t, 0.0)

@@ -50,7 +50,7 @@ class Prior(ABC):
 
     def to_model(self, image_HWC: np.ndarray) -> Tensor:
         """uint8 (H, W, 3) to model space (C, H, W), float32 in [-1, 1]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image_HWC)).to(self.device)
+        pixels = torch.from_numpy(np.array(image_HWC, order="C")).to(self.device)
         return (pixels.permute(2, 0, 1).float() * float(np.float32(2 / 255))) - 1.0
 
     def to_pixels(self, x_CHW: Tensor) -> np.ndarray:

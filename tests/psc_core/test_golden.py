@@ -1,0 +1,48 @@
+"""Golden streams: what was written once must decode to the same pixels for ever.
+
+After a deliberate change of format, profile or bundled prior: ``PSC_REGENERATE_GOLDEN=1 pytest tests/psc_core/test_golden.py``
+writes them anew; say in the commit why the old ones may not decode any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import psc_core
+from tests.psc_core.photographs import photograph, psnr
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+PAPER = {"samples": 6, "rows": 5, "steps": 5, "stages": 2, "tiers": 2, "restore_samples": 4}
+CASES = {
+    "photo-archive": ("photo", "archive", {"tiers": 4}, ("coffee", 48, 32)),
+    "photo-paper": ("photo", "paper", PAPER, ("astronaut", 32, 32)),
+    "gaussian-archive": ("gaussian", "archive", {"tiers": 3, "canvas": 32}, ("chelsea", 40, 33)),
+    "gaussian-paper": ("gaussian", "paper", PAPER, ("camera", 17, 23)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_streams_decode_to_the_same_pixels(name):
+    prior_name, profile, overrides, shot = CASES[name]
+    prior = psc_core.load_prior(prior_name, device="cpu")
+    image, path = photograph(*shot), GOLDEN / f"{name}.psc"
+    encoded = psc_core.encode(image, prior, psc_core.get_profile(profile, **overrides))
+    if os.environ.get("PSC_REGENERATE_GOLDEN"):
+        path.write_bytes(encoded.to_bytes())
+        path.with_suffix(".json").write_text(json.dumps(_hashes(encoded, prior), indent=1) + "\n")
+    stored = psc_core.Stream.from_bytes(path.read_bytes())
+    assert _hashes(stored, prior) == json.loads(path.with_suffix(".json").read_text())
+    assert encoded == stored, "encoding gives other bytes than the release that wrote the golden stream"
+    if prior_name == "photo" and profile == "archive":
+        assert psnr(image, psc_core.decode(stored, prior)) > 20
+
+
+def _hashes(stream: psc_core.Stream, prior: psc_core.Prior) -> dict[str, str]:
+    """sha256 of the pixels of each tier."""
+    pixels = {f"tier {k}": psc_core.decode(stream, prior, tier=k) for k in range(len(stream.tiers))}
+    return {tier: hashlib.sha256(p.tobytes()).hexdigest() for tier, p in pixels.items()}
