@@ -1,7 +1,7 @@
 """Golden streams: what was written once must decode to the same pixels for ever.
 
-After a deliberate change of format, profile or bundled prior: ``PSC_REGENERATE_GOLDEN=1 pytest tests/psc_core/test_golden.py``
-writes them anew; say in the commit why the old ones may not decode any more.
+After a deliberate change of format, profile or bundled prior, PSC_REGENERATE_GOLDEN=1 with this file writes them anew;
+say in the commit why the old ones may not decode any more.
 """
 
 from __future__ import annotations
