@@ -168,9 +168,7 @@ def _point(setting: float, count: int, image: np.ndarray, pixels: np.ndarray) ->
         "setting": setting,
         "bytes": count,
         "bpp": 8 * count / (image.shape[0] * image.shape[1]),
-        "psnr": metrics.psnr(image, pixels),
-        "ssim": metrics.ssim(image, pixels),
-        "ms_ssim": metrics.ms_ssim(image, pixels),
+        **{k: math.nan if v is None else v for k, v in metrics.distortion(image, pixels)._asdict().items()},
     }
 
 
