@@ -79,9 +79,7 @@ def calibrate_prior(
         report[name] = {
             "fingerprint": prior.fingerprint,
             "images": len(crops),
-            "psnr": {
-                str(sigma): round(value, 3) for sigma, value in denoising_psnr(prior.denoise, crops).items()
-            },
+            "psnr": {str(sigma): round(value, 3) for sigma, value in denoising_psnr(prior.denoise, crops).items()},
             "calibration": [calibration(prior, x, rows=r, samples=samples, steps=steps) for r in rows],
         }
     return report

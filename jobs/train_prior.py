@@ -15,9 +15,7 @@ import click
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), help="Checkpoints; resumed from [OUTPUT.work].")
 @click.option("--start", type=click.Path(exists=True, path_type=Path), help="Prior to start or grow from.")
-@click.option(
-    "--config", type=click.Path(exists=True, path_type=Path), help="config.json of the UNet2DModel."
-)
+@click.option("--config", type=click.Path(exists=True, path_type=Path), help="config.json of the UNet2DModel.")
 @click.option("--iterations", type=int, default=0, help="Length of the run in steps.")
 @click.option("--seconds", type=float, default=0.0, help="Length of the run in seconds of training, instead.")
 @click.option("--batch", type=int, default=32, show_default=True)

@@ -26,8 +26,7 @@ def model_card(about: dict[str, Any], *, data_note: str = "") -> str:
         "",
         "## Data and licences",
         "",
-        data_note.strip()
-        or f"`{training['data']}`, {training['photographs']} photographs. State their licences here.",
+        data_note.strip() or f"`{training['data']}`, {training['photographs']} photographs. State their licences here.",
         "",
         "## Recipe",
         "",
@@ -55,6 +54,4 @@ def _table(rows: dict[str, dict[str, float]], *, first: str) -> list[str]:
         f"| {first} | " + " | ".join(f"σ = {c}" for c in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    return head + [
-        f"| {name} | " + " | ".join(f"{row[c]:.2f}" for c in columns) + " |" for name, row in rows.items()
-    ]
+    return head + [f"| {name} | " + " | ".join(f"{row[c]:.2f}" for c in columns) + " |" for name, row in rows.items()]

@@ -109,8 +109,7 @@ def _hash(name: str) -> float:
 def _epoch_indices(count: int, size: int, seed: int, step: int) -> list[int]:
     positions = range(step * size, (step + 1) * size)
     orders = {
-        epoch: np.random.default_rng((seed, 1, epoch)).permutation(count)
-        for epoch in {p // count for p in positions}
+        epoch: np.random.default_rng((seed, 1, epoch)).permutation(count) for epoch in {p // count for p in positions}
     }
     return [int(orders[p // count][p % count]) for p in positions]
 

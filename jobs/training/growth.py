@@ -100,9 +100,7 @@ def _time_pairs(source: Network, target: Network, extra: int, fold: bool) -> lis
         pairs += [(block, new.resnets[i]) for i, block in enumerate(old.resnets)]
     for depth, (old, new) in enumerate(zip(source.up_blocks, target.up_blocks, strict=True)):
         shift = extra if fold and depth == 0 else 0
-        pairs += [
-            (block, new.resnets[i + (shift or (extra if i else 0))]) for i, block in enumerate(old.resnets)
-        ]
+        pairs += [(block, new.resnets[i + (shift or (extra if i else 0))]) for i, block in enumerate(old.resnets)]
     if fold:
         moved = (target.down_blocks[-1].resnets[-extra], target.up_blocks[0].resnets[0])
         pairs += list(zip(source.mid_block.resnets, moved, strict=True))

@@ -97,9 +97,7 @@ class Trainer:
         """The EMA's denoising PSNR (dB) on held-out photographs, written to the history."""
         s = self.settings
         x = centre_crops(photographs.validation, crop=s.validation_crop, count=s.validation_count)
-        curve = denoising_psnr(
-            lambda y, sigma: denoise(self.ema, y.to(self.device), sigma), torch.from_numpy(x)
-        )
+        curve = denoising_psnr(lambda y, sigma: denoise(self.ema, y.to(self.device), sigma), torch.from_numpy(x))
         self.history.append(
             {
                 "step": self.step,

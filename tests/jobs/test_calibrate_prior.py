@@ -53,9 +53,7 @@ def test_samples_keep_the_measurements_and_differ() -> None:
 
 
 @pytest.mark.parametrize(("believed", "low", "high"), [(0.25, 0.8, 1.25), (0.0625, 3.2, 5.0)])
-def test_the_ratio_of_an_honest_and_of_an_overconfident_prior(
-    believed: float, low: float, high: float
-) -> None:
+def test_the_ratio_of_an_honest_and_of_an_overconfident_prior(believed: float, low: float, high: float) -> None:
     facts = calibration(Gaussian(believed), white(6, 0.5), rows=60, samples=8, steps=40)
     assert low < facts["ratio"] < high
 

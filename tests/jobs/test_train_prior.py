@@ -113,17 +113,13 @@ def test_growth_moves_the_middle_block_and_refits_the_time_embedding() -> None:
         assert (narrow(x, t).sample - want).std() < 0.01 * want.std()
 
 
-@pytest.mark.parametrize(
-    "changes", [{"block_out_channels": [16, 48]}, {"layers_per_block": 1, "mid_block_type": None}]
-)
+@pytest.mark.parametrize("changes", [{"block_out_channels": [16, 48]}, {"layers_per_block": 1, "mid_block_type": None}])
 def test_growth_refuses_what_it_cannot_preserve(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"growth keeps|needs one more"):
         grow(tiny(), tiny(**changes))
 
 
-def test_a_resumed_run_ends_with_the_same_weights(
-    photographs: Photographs, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(photographs: Photographs, settings: Settings, tmp_path: Path) -> None:
     def trainer() -> Trainer:
         torch.manual_seed(0)
         return Trainer(tiny(), settings, device="cpu")
