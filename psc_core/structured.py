@@ -69,7 +69,10 @@ class StructuredCanvases:
 
     def step(self, tier: int) -> float:
         """Quantizer step of a tier, in pixel units of [-1, 1]."""
-        return self.profile.step * self.profile.ratio**tier
+        step = self.profile.step
+        for _ in range(tier):  # products, not a power: no libm enters the bytes
+            step *= self.profile.ratio
+        return step
 
     def state_hashes(self) -> list[int]:
         """16 bits of the cells of every canvas."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from psc_core.exact import transcendental
 
+_ROOT_2 = 1.4142135623730951
 _STEPS = 64
 _REACH = 24
 _WEIGHT = float(1 << 20)
@@ -25,8 +26,8 @@ def cumulative_table(law: str) -> np.ndarray:
     """
     t = [i / _STEPS for i in range(-_REACH * _STEPS, 1)]
     tails = {
-        "laplace": lambda x: transcendental.exp(2.0**0.5 * x) / 2,
-        "gauss": lambda x: max(0.0, (1 + transcendental.erf(x / 2.0**0.5)) / 2),
+        "laplace": lambda x: transcendental.exp(_ROOT_2 * x) / 2,
+        "gauss": lambda x: max(0.0, (1 + transcendental.erf(x / _ROOT_2)) / 2),
         "logistic": lambda x: transcendental.sigmoid(1.813799364234218 * x),
     }
     if law == "mixed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,5 +27,5 @@ def projected_ddpm(
         ratio = following * following / (sigma * sigma)
         kept = (x - x0) * float(np.float32(ratio))
         x = x0 + kept
-        x = x + noise(step + 1) * float(np.float32(following * (1 - ratio) ** 0.5))
+        x = x + noise(step + 1) * float(np.float32(following * math.sqrt(1 - ratio)))
     raise AssertionError("a schedule holds at least one level")

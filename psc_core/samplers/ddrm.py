@@ -6,6 +6,7 @@ paper's "eta_b = 0" contradicts DDRM's own convention (there eta_b = 0 would ign
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ def ddrm(
         x0 = project(denoise(x, sigma))
         if not following:
             return x0
-        kept = (x - x0) * float(np.float32(following * (1 - eta * eta) ** 0.5 / sigma))
+        kept = (x - x0) * float(np.float32(following * math.sqrt(1 - eta * eta) / sigma))
         x = x0 + kept
         if eta:
             x = x + noise(step + 1) * float(np.float32(following * eta))
