@@ -42,7 +42,8 @@ def write_prior(
 
     psnr: a validation curve (dB by σ) a set of images. data_note: origin and licences of the photographs.
     """
-    half = UNet2DModel.from_config(model.config)
+    # Names with an underscore say where the weights came from on this machine.
+    half = UNet2DModel.from_config({k: v for k, v in model.config.items() if not k.startswith("_")})
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder)
     about: dict[str, Any] = {

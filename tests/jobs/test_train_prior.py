@@ -209,6 +209,7 @@ def test_the_command_writes_a_loadable_prior_and_resumes(tmp_path: Path) -> None
         assert result.exit_code == 0, result.output
         facts = json.loads(result.stdout.splitlines()[-1])
         assert facts["steps"] == 2
+    assert str(tmp_path) not in (tmp_path / "out" / "config.json").read_text()
     about = json.loads((tmp_path / "out" / "prior.json").read_text())
     assert about["name"] == "mine"
     assert about["size_multiple"] == 4
