@@ -92,18 +92,18 @@ def test_fingerprints_are_stable_and_see_one_weight():
     first, again = ExactUNet(plain._float_net), ExactUNet(plain._float_net)
     assert first.fingerprint == again.fingerprint
     with torch.no_grad():
-        plain._float_net.mid_block.resnets[0].conv1.weight[0, 0, 0, 0] += 1.0
+        plain._float_net.down_blocks[0].resnets[0].conv1.weight[0, 0, 0, 0] += 1.0
     assert ExactUNet(plain._float_net).fingerprint != first.fingerprint
 
 
 def test_an_unknown_layer_is_refused_by_name():
     plain = psc_core.load_prior("photo", arithmetic="float", device="cpu")
     net = plain._float_net
-    net.mid_block.resnets[0].nonlinearity = torch.nn.Tanh()
-    with pytest.raises(InvalidPrior, match=r"mid_block\.resnets\.0.*Tanh"):
+    net.down_blocks[0].resnets[0].nonlinearity = torch.nn.Tanh()
+    with pytest.raises(InvalidPrior, match=r"down_blocks\.0\.resnets\.0.*Tanh"):
         ExactUNet(net)
-    net.mid_block.resnets[0] = torch.nn.Identity()
-    with pytest.raises(InvalidPrior, match=r"mid_block.*Identity"):
+    net.down_blocks[0].resnets[0] = torch.nn.Identity()
+    with pytest.raises(InvalidPrior, match=r"down_blocks\.0.*Identity"):
         ExactUNet(net)
 
 
