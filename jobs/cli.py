@@ -24,13 +24,18 @@ _HELP = {
     "demo": "Compress sample photographs, truncate, decode, draw a sheet.",
     "bench": "Measure: rate and distortion, exactness.",
     "train-prior": "Train a small prior on a folder of images.",
+    "calibrate-prior": "How far a prior's samples spread against their true error.",
 }
 _SECTIONS = {
     "Compress and decompress": ["compress", "decompress", "truncate", "export"],
     "Look and check": ["info", "status", "verify", "query"],
-    "Try and measure": ["demo", "bench", "train-prior"],
+    "Try and measure": ["demo", "bench", "train-prior", "calibrate-prior"],
 }
-_MODULES = {name: name for name in VERBS} | {"demo": "demo", "train-prior": "train_prior"}
+_MODULES = {name: name for name in VERBS} | {
+    "demo": "demo",
+    "train-prior": "train_prior",
+    "calibrate-prior": "calibrate_prior",
+}
 _BENCHES = {
     "rd": ("bench_rd", "Rate and distortion beside JPEG, WebP, AVIF, HEIC."),
     "exact": ("bench_exact", "Exactness and speed of the integer layers."),
