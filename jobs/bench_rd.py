@@ -2,265 +2,202 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import resource
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from PIL import Image
 
-from jobs.bench.curves import bd_rate, mean_curve
-from jobs.console import bar, json_option, out_json, table
-from psc_core import metrics
+from jobs.console import bar, exit_with, json_option, out_json, table
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
+CODECS = "jpeg,jpeg2000,webp,avif,heic"
+BETWEEN = (0.05, 0.3)
+_SHOWN = ("bpp", "psnr", "ssim", "ms_ssim", "lpips", "nfe_encode", "nfe_decode", "seconds_encode", "seconds_decode")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the figures: part of the checkpoint's name."""
+def bench_rd(
+    images: str,
+    *,
+    profiles: Sequence[str] = ("archive",),
+    priors: Sequence[str] = ("photo",),
+    overrides: Sequence[str] = (),
+    codecs: Sequence[str] = tuple(CODECS.split(",")),
+    cuts: Sequence[float] = (),
+    restore: str = "mean",
+    arithmetic: str = "exact",
+    seed: int = 0,
+    between: tuple[float, float] = BETWEEN,
+    out: str = "results/rd",
+    fresh: bool = False,
+    **photographs: Any,
+) -> dict[str, Any]:
+    """Measure every curve on every image; write ``out``.json and ``out``.png, and ``out``.measured.jsonl as it goes.
 
-    images: str
-    profiles: tuple[str, ...] = ("archive",)
-    priors: tuple[str, ...] = ("photo",)
-    codecs: tuple[str, ...] = ("jpeg", "jpeg2000", "webp", "avif", "heic")
-    arithmetic: str = "exact"
-    restore: str = "mean"
-    size: int | None = None
-    crop: int | None = None
-    limit: int | None = None
-    every: int = 1
-    overrides: tuple[str, ...] = ()
+    Args:
+        profiles, overrides: see :func:`jobs.bench.our_codecs.variants`.
+        codecs: names in :data:`jobs.bench.reference_codecs.CODECS`; those that are not installed are named as absent.
+        cuts: rates in bits a pixel at which our streams are also cut.
+        between: the anchor's rates, in bits a pixel, for the second BD-rate.
+        fresh: measure again what an earlier run left in ``out``.measured.jsonl.
+        photographs: size, crop, limit, every; see :class:`jobs.bench.photographs.Photographs`.
 
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:10]
+    Returns:
+        The record, as written.
 
-
-def bench_rd(settings: Settings, out: str) -> dict[str, Any]:
-    """Measure every curve on every image; write ``out``.json and ``out``.png, resuming from ``out``.partial.jsonl."""
-    paths = _paths(settings)
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = target.with_name(f"{target.name}.{settings.digest}.partial.jsonl")
-    done = {(p["curve"], p["image"]): p["points"] for p in _read(checkpoint)}
-    curves = [*settings.codecs, *(name for name, _, _ in _ours(settings))]
-    with bar("image") as shown, checkpoint.open("a") as log:
-        shown.total = len(paths) * len(curves)
-        shown.update(len(done))
-        for curve, path, points in _measure(settings, paths, set(done)):
-            done[curve, path.name] = points
-            log.write(json.dumps({"curve": curve, "image": path.name, "points": points}) + "\n")
-            log.flush()
-            shown.update(1)
-    result = _summary(settings, curves, done)
-    target.with_name(target.name + ".json").write_text(json.dumps(result, indent=1) + "\n")
+    Raises:
+        click.UsageError: a wrong argument, no photographs, or matplotlib is not installed.
+        PscError: an unknown profile or prior, a source that is not there.
+    """
+    if find_spec("matplotlib") is None:
+        raise click.UsageError('the benchmark needs matplotlib: pip install "psc-archive[bench]"')
+    from jobs.bench import our_codecs, record
+    from jobs.bench.photographs import Photographs
     from jobs.bench.plot import plot
+    from jobs.bench.run import Run
 
-    plot(result["mean"], target.with_name(target.name + ".png"), f"{len(paths)} images, {_shape(settings)}")
-    checkpoint.unlink()
+    _check(codecs, between)
+    our_codecs.check_overrides(overrides, profiles)
+    common = {"restore": restore, "arithmetic": arithmetic, "seed": seed, "cuts": tuple(cuts)}
+    ours = our_codecs.variants(profiles, priors, overrides, **common)
+    checkpoint = record.Checkpoint(Path(f"{out}.measured.jsonl"))
+    run = Run(Photographs(images, **photographs), codecs, ours, checkpoint, fresh=fresh)
+    with bar("measurement", run.total) as shown:
+
+        def step(curve: str) -> None:
+            shown.set_postfix_str(curve)
+            shown.update(1)
+
+        run.step = step
+        run.run()
+    _say(run)
+    result = run.summary(between)
+    if result["mean"]:
+        target = Path(out)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        record.write(target.with_name(f"{target.name}.json"), result)
+        title = f"{run.photographs.source.rstrip('/').rsplit('/', 1)[-1]}: {len(run.images)} images, "
+        plot(result["mean"], target.with_name(f"{target.name}.png"), title + run.photographs.text())
     return result
 
 
+def compare(files: Sequence[str], between: tuple[float, float] = BETWEEN) -> list[dict[str, Any]]:
+    """BD-rates between any two curves of one or more records, on the images that both have.
+
+    With several files a curve is called ``FILE:CURVE``. Raises :class:`click.UsageError` for what is no record.
+    """
+    from jobs.bench import record
+
+    curves: dict[str, Any] = {}
+    for file in files:
+        try:
+            found = record.read_curves(Path(file))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise click.UsageError(f"{file}: not a record of psc bench rd ({error})") from None
+        curves |= {f"{Path(file).stem}:{name}" if len(files) > 1 else name: curve for name, curve in found.items()}
+    return record.bd_rates(curves, between)
+
+
 @click.command()
-@click.option("--images", metavar="DIR", help="Folder of photographs.")
-@click.option(
-    "--profile", "profiles", multiple=True, metavar="NAME", help="archive, paper; may repeat.  [default: archive]"
-)
+@click.argument("records", nargs=-1, metavar="[RECORD.json ...]")
+@click.option("--images", metavar="SRC", help="Photographs: whatever psc compress takes.")
+@click.option("--profile", "profiles", multiple=True, metavar="P", help="NAME, NAME:field=value,... or none; repeat.")
 @click.option("--prior", "priors", multiple=True, metavar="PRIOR", help="May repeat.  [default: photo]")
-@click.option("--arithmetic", type=click.Choice(["exact", "float"]), default="exact", show_default=True)
+@click.option("--set", "overrides", multiple=True, metavar="P.FIELD=V", help="Change a field of profile P.")
+@click.option("--codecs", default=CODECS, show_default=True, help="Of today; or none.")
+@click.option("--size", type=click.IntRange(1), metavar="N", help="Reduce to N pixels on the longer side.")
+@click.option("--crop", type=click.IntRange(1), metavar="N", help="Then cut out the N x N centre.")
+@click.option("--every", type=click.IntRange(1), default=1, metavar="K", help="Only every K-th image.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Of those, only the first N.")
+@click.option("--cut", "cuts", multiple=True, type=float, metavar="BPP", help="Also cut our streams here; may repeat.")
 @click.option("--restore", type=click.Choice(["mean", "perceptual"]), default="mean", show_default=True)
-@click.option("--codecs", default="jpeg,jpeg2000,webp,avif,heic", show_default=True, help="Of today; empty for none.")
-@click.option("--size", type=int, metavar="N", help="Reduce each photograph to N pixels on its longer side.")
-@click.option("--crop", type=int, metavar="N", help="Cut the N x N centre (after --size).")
-@click.option("--limit", type=int, metavar="N", help="Only the first N.")
-@click.option("--every", type=int, default=1, show_default=True, metavar="K", help="Only every K-th.")
-@click.option("--set", "overrides", multiple=True, metavar="PROFILE.FIELD=VALUE", help="Change a profile's field.")
+@click.option("--arithmetic", type=click.Choice(["exact", "float"]), default="exact", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--between", nargs=2, type=float, default=BETWEEN, show_default=True, help="BD-rate: anchor's bpp.")
 @click.option("--out", default="results/rd", show_default=True, help="Writes OUT.json and OUT.png.")
-@click.option(
-    "--compare", multiple=True, type=click.Path(exists=True), help="Only print BD-rates between stored curves."
-)
+@click.option("--fresh", is_flag=True, help="Measure again what OUT.measured.jsonl holds.")
+@click.option("--compare", "only_compare", is_flag=True, help="Only BD-rates between curves of RECORDs.")
 @json_option
-def command(images: str | None, out: str, compare: tuple[str, ...], as_json: bool, codecs: str, **options: Any) -> None:
-    """Rate (every byte), PSNR, SSIM, network calls, seconds and memory of each profile beside JPEG and its heirs.
+def command(
+    records: tuple[str, ...], images: str | None, only_compare: bool, as_json: bool, codecs: str, **options: Any
+) -> None:
+    """Rate (every byte), PSNR, SSIM, network calls, seconds and memory beside the codecs of today.
+
+    A run that was stopped goes on where it was. LABEL=NAME:... joins profiles into one curve.
 
     \b
-    Example: psc bench rd --images photographs/ --size 256 --out results/rd-256
-             psc bench rd --compare results/rd-256.json
+    Example: psc bench rd --images photos/ --size 256 --out results/photos
+             psc bench rd --compare results/photos.json results/others.json
     """
-    if compare:
-        result: dict[str, Any] = {
-            "mean": {f"{Path(f).stem}:{k}" if len(compare) > 1 else k: v for f in compare for k, v in _load(f)}
-        }
-        result["bd_rate_percent"] = _bd_table(result["mean"])
-    elif images is None:
-        raise click.UsageError("--images DIR: which photographs?")
-    else:
-        chosen = {k: v for k, v in options.items() if v not in ((), None)}
-        names = tuple(c for c in codecs.split(",") if c)
-        result = bench_rd(Settings(images=images, codecs=names, **chosen), out)
-    click.echo(_text(result))
+    if only_compare or records:
+        if not records or images is not None:
+            raise click.UsageError("--compare takes one or more RECORD.json and no --images")
+        rates = compare(records, options["between"])
+        click.echo(_rates_text(rates, options["between"]))
+        if as_json:
+            out_json({"bd_rate": rates})
+        return
+    if images is None:
+        raise click.UsageError("--images SRC: which photographs?")
+    profiles = options.pop("profiles") or ("archive",)
+    result = bench_rd(
+        images,
+        profiles=tuple(p for p in profiles if p != "none"),
+        priors=options.pop("priors") or ("photo",),
+        codecs=tuple(c for c in codecs.split(",") if c and c != "none"),
+        **options,
+    )
+    click.echo(_curves_text(result["mean"]))
+    click.echo("\n" + _rates_text(result["bd_rate"], options["between"]))
+    if result["mean"]:
+        click.echo(f"\nwrote {options['out']}.json and {options['out']}.png")
     if as_json:
-        out_json({k: result[k] for k in ("mean", "bd_rate_percent")})
+        out_json({key: value for key, value in result.items() if key != "per_image"})
+    exit_with(2 if not result["mean"] else int(bool(result["failures"])))
 
 
-def _measure(settings: Settings, paths: Sequence[Path], done: set) -> Iterator[tuple[str, Path, list[dict[str, Any]]]]:
-    from jobs.bench.reference_codecs import CODECS
+def _check(codecs: Sequence[str], between: tuple[float, float]) -> None:
+    from jobs.bench.reference_codecs import CODECS as KNOWN
 
-    if unknown := set(settings.codecs) - set(CODECS):
-        raise click.UsageError(f"--codecs {', '.join(sorted(unknown))}: choose from {', '.join(CODECS)}")
-    for codec in settings.codecs:
-        for path in paths:
-            if (codec, path.name) not in done:
-                yield codec, path, _reference_points(codec, _image(path, settings))
-    import psc_core
-
-    for name, profile, prior_name in _ours(settings):
-        todo = [path for path in paths if (name, path.name) not in done]
-        if not todo:
-            continue
-        prior = psc_core.load_prior(prior_name, arithmetic=settings.arithmetic)
-        for path in todo:
-            yield name, path, _our_points(_image(path, settings), prior, profile, settings.restore)
+    if unknown := set(codecs) - set(KNOWN):
+        raise click.UsageError(f"--codecs {', '.join(sorted(unknown))}: choose from {', '.join(KNOWN)}")
+    if not 0 < between[0] < between[1]:
+        raise click.UsageError(f"--between {between[0]:g} {between[1]:g}: expected two rising rates above 0")
 
 
-def _reference_points(codec: str, image: np.ndarray) -> list[dict[str, Any]]:
-    from jobs.bench.reference_codecs import CODECS, decode
-
-    encode, settings = CODECS[codec]
-    points = []
-    for setting in settings:
-        started = time.perf_counter()
-        data = encode(Image.fromarray(image), setting)
-        encoded = time.perf_counter()
-        pixels = decode(data, codec)
-        ended = time.perf_counter()
-        point = _point(setting, len(data), image, pixels)
-        points.append(point | {"seconds_encode": encoded - started, "seconds_decode": ended - encoded})
-    return points
+def _say(run: Any) -> None:
+    """On stderr: what is missing, and what was not measured now."""
+    for name, why in run.absent.items():
+        click.echo(f"{name} is not measured: {why}", err=True)
+    for name, what in run.judge.learned.items():
+        if what.startswith("absent"):
+            click.echo(f"{name} is {what}", err=True)
+    if run.reused:
+        mixed = "; by different versions of psc_core, --fresh measures all again" if len(run.codes) > 1 else ""
+        click.echo(f"{run.reused} of {run.total} measurements are from {run.checkpoint.path.name}{mixed}", err=True)
+    for failure in run.failures[:20]:
+        click.echo(f"{failure['curve'] or 'reading'} {failure['image']}: {failure['error']}", err=True)
 
 
-def _our_points(image: np.ndarray, prior: Any, profile: Any, restore: str) -> list[dict[str, Any]]:
-    import psc_core
-
-    started, calls = time.perf_counter(), prior.nfe
-    stream = psc_core.encode(image, prior, profile)
-    costs = {"seconds_encode": time.perf_counter() - started, "nfe_encode": prior.nfe - calls}
-    points = []
-    for tier in range(len(stream.tiers)):
-        started, calls = time.perf_counter(), prior.nfe
-        pixels = psc_core.decode(stream, prior, tier=tier, restore=restore)
-        seconds, nfe = time.perf_counter() - started, prior.nfe - calls
-        point = _point(tier, stream.truncate(tier=tier).nbytes, image, pixels)
-        points.append(point | costs | {"seconds_decode": seconds, "nfe_decode": nfe, "peak_memory_mb": _peak_memory()})
-    return points
+def _curves_text(mean: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    points = [(name, point) for name, curve in mean.items() for point in curve]
+    keys = [key for key in _SHOWN if any(key in point for _, point in points)]
+    rows = []
+    for name, point in points:
+        memory = max(point.get("memory_mb_encode", 0.0), point.get("memory_mb_decode", 0.0))
+        rows.append(
+            {"curve": name, "setting": point["setting"], **{key: point.get(key) for key in keys}, "memory_mb": memory}
+        )
+    short = str.maketrans({"_": " "})
+    return table([{key.replace("seconds", "s").translate(short): value for key, value in row.items()} for row in rows])
 
 
-def _point(setting: float, count: int, image: np.ndarray, pixels: np.ndarray) -> dict[str, Any]:
-    return {
-        "setting": setting,
-        "bytes": count,
-        "bpp": 8 * count / (image.shape[0] * image.shape[1]),
-        **{k: math.nan if v is None else v for k, v in metrics.distortion(image, pixels)._asdict().items()},
-    }
+def _rates_text(rates: Sequence[dict[str, Any]], between: tuple[float, float]) -> str:
+    from jobs.bench.record import square
 
-
-def _peak_memory() -> float:
-    """Of this process so far, in MB; of the device where the prior is on one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def _ours(settings: Settings) -> list[tuple[str, Any, str]]:
-    """(curve's name, profile, prior's name) of every profile with every prior."""
-    import psc_core
-
-    out = []
-    for name in settings.profiles:
-        fields = [o.split(".", 1)[1].split("=", 1) for o in settings.overrides if o.startswith(name + ".")]
-        profile = psc_core.get_profile(name, **{key: _value(raw) for key, raw in fields})
-        for prior in settings.priors:
-            out.append((name if len(settings.priors) == 1 else f"{name}@{Path(prior).name}", profile, prior))
-    return out
-
-
-def _value(raw: str) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return raw
-
-
-def _paths(settings: Settings) -> list[Path]:
-    folder = Path(settings.images)
-    if not folder.is_dir():
-        raise click.UsageError(f"--images {folder}: not a folder")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)[:: settings.every]
-    if not found:
-        raise click.UsageError(f"--images {folder}: no photographs in it ({', '.join(sorted(_SUFFIXES))})")
-    return found[: settings.limit]
-
-
-def _image(path: Path, settings: Settings) -> np.ndarray:
-    image = Image.open(path).convert("RGB")
-    if settings.size:
-        image.thumbnail((settings.size, settings.size), Image.Resampling.LANCZOS)
-    if settings.crop:
-        left, top = (image.width - settings.crop) // 2, (image.height - settings.crop) // 2
-        image = image.crop((left, top, left + settings.crop, top + settings.crop))
-    return np.asarray(image)
-
-
-def _shape(settings: Settings) -> str:
-    cut = f"{settings.crop} x {settings.crop} centres" if settings.crop else "whole"
-    return f"reduced to {settings.size} px, {cut}" if settings.size else cut
-
-
-def _summary(settings: Settings, curves: Sequence[str], done: dict) -> dict[str, Any]:
-    per_image = [{"curve": c, "image": i, "points": p} for (c, i), p in sorted(done.items()) if c in curves]
-    mean = {name: mean_curve([q for p in per_image if p["curve"] == name for q in p["points"]]) for name in curves}
-    return {
-        "settings": {**settings.__dict__, "images": Path(settings.images).name},
-        "images": len({p["image"] for p in per_image}),
-        "mean": mean,
-        "bd_rate_percent": _bd_table(mean),
-        "per_image": per_image,
-    }
-
-
-def _bd_table(mean: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float | None]]:
-    """anchor -> test -> percent."""
-    return {a: {t: bd_rate(mean[a], mean[t]) for t in mean if t != a} for a in mean}
-
-
-def _text(result: dict[str, Any]) -> str:
-    keys = ("bpp", "psnr", "ssim", "ms_ssim", "nfe_encode", "nfe_decode", "seconds_encode", "seconds_decode")
-    rows = [
-        {"curve": name, **{k: p[k] for k in keys if k in p and not math.isnan(p[k])}}
-        for name, points in result["mean"].items()
-        for p in points
-    ]
-    shared = [{k: row.get(k) for k in ("curve", *keys)} for row in rows]
-    bd = [{"anchor": a, **line} for a, line in result["bd_rate_percent"].items()]
-    names = ["anchor", *result["mean"]]
-    square = [{k: row.get(k) for k in names} for row in bd]
-    title = "BD-rate in percent against each anchor (negative: fewer bits at equal PSNR)"
-    return f"{table(shared)}\n\n{title}\n{table(square)}"
-
-
-def _load(path: str) -> list[tuple[str, list[dict[str, float]]]]:
-    return list(json.loads(Path(path).read_text())["mean"].items())
-
-
-def _read(checkpoint: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in checkpoint.read_text().splitlines()] if checkpoint.exists() else []
+    parts = []
+    for key, where in (("percent", "where both are"), ("percent_between", "{:g} to {:g} bpp".format(*between))):
+        grid = square(rates, key)
+        rows = [{"against": a, **{t: line.get(t) for t in grid}} for a, line in grid.items()]
+        parts.append(f"BD-rate in percent, {where} (negative: fewer bits at equal PSNR)\n{table(rows)}")
+    return "\n\n".join(parts)

@@ -1,35 +1,52 @@
-"""Draws mean curves: PSNR and SSIM over bits a pixel."""
+"""Draws mean curves: PSNR, SSIM and MS-SSIM over bits a pixel."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from jobs.bench.curves import Point
+
+_PANELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
+_SHOWN_BPP = (0.015, 2.0)
+"""The axis ends here even where a codec's best settings lie beyond, unless ours do too."""
 
 
-def plot(curves: dict[str, list[dict[str, float]]], path: Path, title: str) -> None:
-    """Write a PNG of every curve; ours are thick."""
-    import matplotlib
+def plot(curves: Mapping[str, Sequence[Point]], path: Path, title: str) -> None:
+    """Write a PNG, one panel a metric that is defined on these images; ours are thick."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 5.5))
-    for axis, metric, label in zip(axes, ("psnr", "ssim"), ("PSNR (dB)", "SSIM"), strict=True):
-        for name, points in curves.items():
-            ours = "nfe_encode" in points[0]
-            axis.plot(
-                [p["bpp"] for p in points],
-                [p[metric] for p in points],
-                marker="o",
-                ms=4,
-                lw=2.6 if ours else 1.2,
-                label=name,
-            )
-        axis.set_xscale("log")
-        axis.set_xlabel("bits a pixel, every byte counted")
-        axis.set_ylabel(label)
-        axis.grid(alpha=0.3)
-    axes[0].legend()
+    panels = [key for key in _PANELS if any(p.get(key) is not None for points in curves.values() for p in points)]
+    figure = Figure(figsize=(1 + 5.6 * len(panels), 5.4), layout="constrained")
+    for axis, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, (name, points) in enumerate(curves.items()):
+            _draw(axis, name, [p for p in points if p.get(key) is not None], key, f"C{number % 10}")
+        axis.set(xscale="log", xlim=_limits(curves), xlabel="bits a pixel, every byte counted", ylabel=_PANELS[key])
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(_every_other)
+        axis.tick_params(axis="x", which="minor", labelsize=7)
+        axis.grid(alpha=0.3, which="both")
+    figure.axes[0].legend()
     figure.suptitle(title)
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+
+
+def _draw(axis: Any, name: str, points: Sequence[Point], key: str, colour: str) -> None:
+    ours = bool(points) and "nfe_encode" in points[0]
+    style = {"lw": 2.6, "marker": "o", "ms": 5} if ours else {"lw": 1.2, "marker": ".", "ms": 4}
+    axis.plot([p["bpp"] for p in points], [p[key] for p in points], label=name, color=colour, **style)
+
+
+def _every_other(rate: float, _: int) -> str:
+    """Labels 2, 3 and 5 of each decade: all nine would overlap."""
+    leading = rate / 10 ** math.floor(math.log10(rate) + 1e-9)
+    return f"{rate:g}" if round(leading) in (2, 3, 5) else ""
+
+
+def _limits(curves: Mapping[str, Sequence[Point]]) -> tuple[float, float]:
+    rates = [p["bpp"] for points in curves.values() for p in points]
+    ours = [p["bpp"] for points in curves.values() for p in points if "nfe_encode" in p]
+    low = max(min(rates), min([_SHOWN_BPP[0], *ours]))
+    return low * 0.9, min(max(rates), max([_SHOWN_BPP[1], *ours])) * 1.1

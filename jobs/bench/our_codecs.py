@@ -1,0 +1,157 @@
+"""Our profiles as curves: which profile, with which fields, on which prior; and what one image costs and gives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import psc_core
+from jobs.bench.curves import Point
+from jobs.bench.distortion import Judge
+from jobs.bench.meter import Meter
+from jobs.bench.reference_codecs import costs
+from psc_core.errors import TierOutOfRange
+
+_SPEC = re.compile(r"(?:(?P<label>[^=:@]+)=)?(?P<name>[^=:@]+)(?::(?P<fields>.*))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One profile on one prior. Variants of the same ``curve`` are points of one curve."""
+
+    curve: str
+    spec: str
+    profile: psc_core.Profile
+    prior: str
+    arithmetic: str = "exact"
+    restore: str = "mean"
+    seed: int = 0
+    cuts: tuple[float, ...] = ()
+    """Rates in bits a pixel at which streams are also cut, below whole tiers."""
+    alone: bool = field(default=True)
+    """Whether the curve is this variant's only."""
+
+    def about(self, prior: Any) -> dict[str, Any]:
+        """All that decides the figures, as it enters the record and the checkpoint's key."""
+        return {
+            "profile": {"name": self.profile.name, **self.profile.overrides()},
+            "profile_digest": self.profile.digest,
+            "prior": prior.name,
+            "prior_fingerprint": prior.fingerprint,
+            "arithmetic": self.arithmetic,
+            "restore": self.restore,
+            "seed": self.seed,
+            "cuts": list(self.cuts),
+        }
+
+    def setting(self, name: Any) -> Any:
+        """The name of a point, unique in the curve."""
+        return name if self.alone else f"{self.spec} {name}"
+
+
+def variants(
+    specs: Sequence[str], priors: Sequence[str], overrides: Sequence[str] = (), **options: Any
+) -> list[Variant]:
+    """Every profile of ``specs`` on every prior, those of one prior together.
+
+    Args:
+        specs: ``NAME``, ``NAME:field=value,...``, or ``LABEL=NAME:...`` to join several into one curve.
+        overrides: ``NAME.field=value``, for every spec of that profile.
+        options: other fields of :class:`Variant`.
+
+    Raises:
+        click.UsageError: a malformed spec. UnknownProfile, InvalidProfile: of psc_core.
+    """
+    out = []
+    names = [Path(prior).name for prior in priors]
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"--prior {', '.join(priors)}: two of the same name; rename a folder")
+    for prior, shown in zip(priors, names, strict=True):
+        for spec in specs:
+            curve, profile = _profile(spec, overrides)
+            label = curve if shown == "photo" else f"{curve}@{shown}"
+            out.append(Variant(curve=label, spec=spec, profile=profile, prior=prior, alone=curve == spec, **options))
+    return out
+
+
+def _profile(spec: str, overrides: Sequence[str]) -> tuple[str, psc_core.Profile]:
+    """(curve's name, profile) of a spec."""
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise click.UsageError(f"--profile {spec!r}: expected NAME, NAME:field=value,... or LABEL=NAME:...")
+    name = found["name"]
+    fields = dict(_assignment(o.removeprefix(f"{name}."), o) for o in overrides if o.startswith(f"{name}."))
+    fields |= dict(_assignment(part, spec) for part in (found["fields"] or "").split(",") if part)
+    return found["label"] or spec, psc_core.get_profile(name, **fields)
+
+
+def _assignment(text: str, given: str) -> tuple[str, Any]:
+    key, sign, raw = text.partition("=")
+    if not sign:
+        raise click.UsageError(f"{given!r}: expected field=value, found {text!r}")
+    try:
+        return key, json.loads(raw)
+    except ValueError:
+        return key, raw
+
+
+def check_overrides(overrides: Sequence[str], specs: Sequence[str]) -> None:
+    """Raise :class:`click.UsageError` for a ``--set`` that changes nothing: its profile is not measured."""
+    names = {found["name"] for spec in specs if (found := _SPEC.fullmatch(spec))}
+    for given in overrides:
+        if given.split(".", 1)[0] not in names:
+            raise click.UsageError(f"--set {given}: no --profile of that name; expected PROFILE.FIELD=VALUE")
+
+
+def measure(variant: Variant, prior: Any, image: np.ndarray, judge: Judge) -> list[Point]:
+    """A point a tier, and one a cut that holds a whole picture, each decoded from its own bytes."""
+    calls = prior.nfe
+    with Meter() as encoding:
+        stream = psc_core.encode(image, prior, variant.profile, seed=variant.seed)
+    nfe_encode = prior.nfe - calls
+    points = []
+    for name, data in _prefixes(stream, variant.cuts):
+        calls = prior.nfe
+        with Meter() as decoding:
+            decoded = psc_core.decode(psc_core.Stream.from_bytes(data), prior, restore=variant.restore)
+        point = {"setting": variant.setting(name), **judge.rate_and_distortion(len(data), image, decoded)}
+        point |= {"nfe_encode": nfe_encode, "nfe_decode": prior.nfe - calls}
+        points.append(point | costs(encoding, decoding))
+    return points
+
+
+def _prefixes(stream: psc_core.Stream, cuts: Sequence[float]) -> list[tuple[str, bytes]]:
+    """(name, standalone bytes) of each tier and cut, headers counted."""
+    out = [(f"tier {k}", stream.truncate(tier=k).to_bytes()) for k in range(len(stream.tiers))]
+    for bpp in cuts:
+        try:
+            cut = stream.truncate(max_bytes=int(bpp * stream.height * stream.width / 8))
+        except TierOutOfRange:  # not even the headers fit
+            continue
+        if cut.tiers and len(cut.tiers[0].chunks) >= cut.canvases:
+            out.append((f"{bpp:g} bpp", cut.to_bytes()))
+    return out
+
+
+def warm_up(prior: Any) -> None:
+    """One call of the network, so that what is compiled once is not counted on the first image."""
+    side = max(32, prior.multiple)
+    prior.denoise(prior.to_model(np.zeros((side, side, 3), np.uint8))[None], 1.0)
+    prior.nfe = 0
+
+
+def code_digest() -> str:
+    """32 bits, in hex, of a sha256 over psc_core's sources: a record made by several versions says so."""
+    total = hashlib.sha256()
+    root = Path(psc_core.__file__).parent
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".c", ".h", ".npy")):
+        total.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return total.hexdigest()[:8]
