@@ -8,32 +8,27 @@ from pathlib import Path
 from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
-SOURCE = Path("psc_core/exact/native.c")
-FLAGS = [
-    "-O3",
-    "-std=gnu11",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp",
-    "-shared",
-    "-fPIC",
-]
+PACKAGE = Path("psc_core/exact")
+FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 
 
 def compile_kernels(target: Path) -> None:
     """One plain shared library, loaded by ctypes: it needs a C compiler but no Python headers."""
-    command = [os.environ.get("CC", "cc"), *FLAGS, "-o", str(target), str(SOURCE), "-lm"]
-    try:
-        subprocess.run(command, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"psc-archive: kernels not compiled ({error}); exact arithmetic uses torch instead", file=sys.stderr)
+    sources = sorted(str(path) for path in (PACKAGE / "kernels").glob("*.c"))
+    command = [os.environ.get("CC", "cc"), *FLAGS, "-o", str(target), *sources, "-lm"]
+    for threads in (["-fopenmp"], []):
+        try:
+            subprocess.run([*command, *threads], check=True)
+            return
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = error
+    print(f"psc-archive: kernels not compiled ({reason}); exact arithmetic uses torch instead", file=sys.stderr)
 
 
 class BuildPy(build_py):
     def run(self) -> None:
         super().run()
-        target = SOURCE.parent if self.editable_mode else Path(self.build_lib) / SOURCE.parent
+        target = PACKAGE if self.editable_mode else Path(self.build_lib) / PACKAGE
         compile_kernels(target / "_native.so")
 
 

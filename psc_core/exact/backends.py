@@ -9,7 +9,7 @@ import torch
 
 from psc_core.errors import PscError
 from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, Backend, QuantizedWeight, TorchQuantized
-from psc_core.exact.native import Native, NativeAvx2, NativePortable
+from psc_core.exact.native import Native, NativeAvx2, NativeAvx512Vnni, NativeAvxVnni, NativePortable
 from psc_core.exact.torch_backends import BFloat16MM, Float32Conv, Float32MM, IntMM
 
 VARIABLE = "PSC_EXACT_BACKEND"
@@ -101,10 +101,12 @@ def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) 
 
 _CPU: dict[str, type] = {
     "native": Native,
-    "native_avx2": NativeAvx2,
     "int_mm": IntMM,
     "float32_conv": Float32Conv,
     "float32": Float32MM,
+    "native_avx512vnni": NativeAvx512Vnni,
+    "native_avxvnni": NativeAvxVnni,
+    "native_avx2": NativeAvx2,
     "native_portable": NativePortable,
 }
 _CUDA: dict[str, type] = {"int_mm": IntMM, "bfloat16": BFloat16MM, "float32": Float32MM}

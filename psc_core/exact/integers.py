@@ -63,6 +63,10 @@ class Backend(Protocol):
 
     name: str
 
+    def join(self, left_NHWC: Tensor, right_NHWC: Tensor) -> Any:
+        """Channels of both, for :meth:`quantize`, :meth:`quantize_finely`, :meth:`norm_quantize` or as a residual."""
+        ...
+
     def quantize(self, x_NHWC: Tensor) -> Any: ...
 
     def quantize_finely(self, x_NHWC: Tensor) -> tuple[Any, Any]: ...
@@ -174,6 +178,9 @@ class TorchBackend:
     """The reference. Subclasses say how integer products are summed."""
 
     name = "torch"
+
+    def join(self, left_NHWC: Tensor, right_NHWC: Tensor) -> Tensor:
+        return torch.cat((left_NHWC, right_NHWC), dim=3)
 
     def quantize(self, x_NHWC: Tensor) -> TorchQuantized:
         how = rounding(x_NHWC)

@@ -1,113 +1,100 @@
-"""The compiled CPU backend: the same integers as :class:`.integers.TorchBackend`, several times faster.
-
-The library is built when the package is installed (see setup.py) and is optional: without it the torch backends serve.
-"""
+"""The compiled CPU backend: the same bits as :class:`.integers.TorchBackend`, many times faster."""
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import c_double, c_int, c_long, c_void_p
+from ctypes import byref, c_int, c_void_p
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from psc_core.exact.integers import QuantizedWeight, sigmoid_table
+from psc_core.exact.compiled import LEVELS, Conv, Norm, Padded, Source, best_level, library, threads
+from psc_core.exact.integers import QuantizedWeight, TorchQuantized, sigmoid_table
+from psc_core.exact.torch_backends import Float32MM
 
-LIBRARY = Path(__file__).with_name("_native.so")
-_LANES = 16
-_LEVELS = {"native": None, "native_avx2": 1, "native_portable": 0}
-_PER_WORD = (1, 2, 4)
-"""Input channels that share a machine word in the packed weights, a level."""
+_MOST_PADDING, _MOST_STRIDE = 1, 4
+"""What the padded buffers have room for; wider convolutions go through torch."""
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled kernels. Raises OSError if they were not built."""
-    lib = ctypes.CDLL(str(LIBRARY))
-    p, i, n = c_void_p, c_int, c_long
-    lib.psc_level.restype = c_int
-    signatures = {
-        "psc_quantize": [p, n, n, n, i, i, p, p, p, p, i],
-        "psc_norm_quantize": [p, n, n, n, i, i, p, p, i, c_double, p, p, p, p, p, i],
-        "psc_upsample": [p, n, n, n, i, p, p, i],
-        "psc_conv": [p, n, n, n, i, p, p, p, p, i, i, i, i, p, p, p, p, i, i],
-        "psc_normal": [n, p, p, p, p, i],
-    }
-    for name, types in signatures.items():
-        getattr(lib, name).argtypes = types
-        getattr(lib, name).restype = None
-    return lib
+class Parts(NamedTuple):
+    """Two tensors side by side in channels, not copied together."""
+
+    left_NHWC: Tensor
+    right_NHWC: Tensor
+
+    def together(self) -> Tensor:
+        return torch.cat(self, dim=3)
 
 
 @dataclass(frozen=True)
 class NativeQuantized:
-    """Codes with a border of one and channels padded to a multiple of 4: uint8 (N, H + 2, W + 2, C')."""
+    """Codes with a border of one, and channels padded to whole words of 4 bytes, as one level likes them.
+
+    codes: bytes (N, H + 2, W + 2, pixel) and slack; uint8 codes (``word`` 4), or int16 codes less their zero (2).
+    """
 
     codes: Tensor
     scale_N: Tensor
     zero_N: Tensor
-    channels: int
+    shape: tuple[int, int, int, int]
+    pixel: int
+    word: int
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        n, h, w, _ = self.codes.shape
-        return n, h - 2, w - 2, self.channels
+    def plain(self) -> TorchQuantized:
+        """The same codes as the torch backends keep them."""
+        n, h, w, c = self.shape
+        held = self.codes[: n * (h + 2) * (w + 2) * self.pixel].view(n, h + 2, w + 2, self.pixel)[:, 1:-1, 1:-1]
+        if self.word == 4:
+            return TorchQuantized(held[..., :c].contiguous(), self.scale_N, self.zero_N)
+        codes = held.contiguous().view(torch.int16)[..., :c] + self.zero_N[:, None, None, None]
+        return TorchQuantized(codes.to(torch.uint8), self.scale_N, self.zero_N)
 
 
 class Native:
-    """The compiled kernels at the best level of this CPU, or at one that is asked for."""
+    """The compiled kernels at the best level of this CPU; subclasses ask for one."""
 
     name = "native"
+    wanted: str | None = None
 
     def __init__(self) -> None:
         self._lib = library()
-        best = self._lib.psc_level()
-        wanted = _LEVELS[self.name]
-        if wanted is None and best == 0:
-            raise NotImplementedError("no vector instructions that the kernels know: torch is faster here")
-        if wanted is not None and wanted > best:
+        self.level = best_level() if self.wanted is None else LEVELS[self.wanted]
+        if not self._lib.psc_supports(self.level):
             raise NotImplementedError(f"{self.name}: this CPU has no such instructions")
-        self.level = best if wanted is None else wanted
+        self._lanes, self._word = self._lib.psc_lanes(self.level), self._lib.psc_word(self.level)
 
-    def quantize(self, x_NHWC: Tensor) -> NativeQuantized:
-        return self._quantize(x_NHWC.contiguous(), None)
+    def join(self, left_NHWC: Tensor, right_NHWC: Tensor) -> Parts:
+        return Parts(left_NHWC, right_NHWC)
 
-    def quantize_finely(self, x_NHWC: Tensor) -> tuple[NativeQuantized, NativeQuantized]:
-        rest = torch.empty(x_NHWC.shape)
-        high = self._quantize(x_NHWC.contiguous(), rest)
-        return high, self._quantize(rest, None)
-
-    def _quantize(self, x: Tensor, rest: Tensor | None) -> NativeQuantized:
-        out = _buffer(x)
-        n, h, w, c = x.shape
-        to = (out.codes, out.scale_N, out.zero_N)
-        rest_at = None if rest is None else rest.data_ptr()
-        self._lib.psc_quantize(_at(x), n, h, w, c, out.codes.shape[3], *map(_at, to), rest_at, _threads())
+    def quantize(self, x_NHWC: Tensor | Parts) -> NativeQuantized:
+        source, shape, _held = self._source(x_NHWC)
+        out, to = self._buffer(shape)
+        self._lib.psc_quantize(self.level, byref(source), byref(to), None, threads())
         return out
 
+    def quantize_finely(self, x_NHWC: Tensor | Parts) -> tuple[NativeQuantized, NativeQuantized]:
+        source, shape, _held = self._source(x_NHWC)
+        (high, to_high), (low, to_low) = self._buffer(shape), self._buffer(shape)
+        self._lib.psc_quantize(self.level, byref(source), byref(to_high), byref(to_low), threads())
+        return high, low
+
     def norm_quantize(
-        self, x_NHWC: Tensor, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float, silu: bool
+        self, x_NHWC: Tensor | Parts, gamma_C: Tensor, beta_C: Tensor, groups: int, eps: float, silu: bool
     ) -> NativeQuantized:
-        x, out = x_NHWC.contiguous(), _buffer(x_NHWC)
-        n, h, w, c = x.shape
-        gamma, beta, scratch = gamma_C.contiguous(), beta_C.contiguous(), torch.empty(x.shape)
-        table = sigmoid_table().data_ptr() if silu else None
-        to = (scratch, out.codes, out.scale_N, out.zero_N)
-        self._lib.psc_norm_quantize(
-            _at(x), n, h, w, c, out.codes.shape[3], _at(gamma), _at(beta), groups, eps, table, *map(_at, to), _threads()
-        )
+        source, shape, _held = self._source(x_NHWC)
+        out, to = self._buffer(shape)
+        gamma, beta = gamma_C.double().contiguous(), beta_C.double().contiguous()
+        sigmoid = sigmoid_table().data_ptr() if silu else None
+        norm = Norm(gamma.data_ptr(), beta.data_ptr(), sigmoid, groups, eps)
+        self._lib.psc_norm_quantize(self.level, byref(source), byref(norm), byref(to), threads())
         return out
 
     def upsample(self, q: NativeQuantized) -> NativeQuantized:
         n, h, w, c = q.shape
-        padded = q.codes.shape[3]
-        codes = torch.empty(n, 2 * h + 2, 2 * w + 2, padded, dtype=torch.uint8)
-        self._lib.psc_upsample(_at(q.codes), n, h, w, padded, _at(q.zero_N), _at(codes), _threads())
-        return NativeQuantized(codes, q.scale_N, q.zero_N, c)
+        codes = _bytes(n, 2 * h, 2 * w, q.pixel)
+        self._lib.psc_upsample(q.codes.data_ptr(), n, h, w, q.pixel, codes.data_ptr(), threads())
+        return NativeQuantized(codes, q.scale_N, q.zero_N, (n, 2 * h, 2 * w, c), q.pixel, q.word)
 
     def conv(
         self,
@@ -115,76 +102,122 @@ class Native:
         weight: QuantizedWeight,
         *,
         bias_O: Tensor | None = None,
-        residual_NHWC: Tensor | None = None,
+        residual_NHWC: Tensor | Parts | None = None,
     ) -> Tensor:
-        n, h, w, _ = q.shape
+        residual = residual_NHWC.together() if isinstance(residual_NHWC, Parts) else residual_NHWC
+        if weight.padding > _MOST_PADDING or weight.stride > _MOST_STRIDE:
+            return Float32MM().conv(q.plain(), weight, bias_O=bias_O, residual_NHWC=residual)
+        residual = None if residual is None else _float32(residual)
+        packed = self._packed(weight)
         outputs, size = weight.ints_OKKI.shape[:2]
-        packed, sums = self._packed(weight)
+        n, h, w, _ = q.shape
         height, width = ((side + 2 * weight.padding - size) // weight.stride + 1 for side in (h, w))
-        out = torch.empty(n, height, width, outputs)
-        bias = (weight.bias_O if bias_O is None else bias_O).contiguous()
-        residual = None if residual_NHWC is None else residual_NHWC.contiguous()
-        self._lib.psc_conv(
-            *(_at(q.codes), n, h, w, q.codes.shape[3], _at(q.zero_N), _at(q.scale_N), _at(packed), _at(sums)),
-            *(size, weight.stride, weight.padding, outputs, _at(weight.scale_O), _at(bias)),
-            *(None if residual is None else _at(residual), _at(out), self.level, _threads()),
+        bias = packed.bias if bias_O is None else _whole(_float32(bias_O), self._lanes)
+        out, ends = torch.empty(n, height, width, outputs), torch.empty(n, 2)
+        row = (w + 2) * q.pixel
+        c = Conv(
+            q.codes.data_ptr() + (1 - weight.padding) * (row + q.pixel),
+            *(q.pixel, row, (h + 2) * row, size, weight.stride, outputs, -(-width // 4), height, width),
+            *(t.data_ptr() for t in (q.scale_N, q.zero_N, packed.ints, packed.sums, packed.scale, bias)),
+            None if residual is None else residual.data_ptr(),
+            *(out.data_ptr(), ends.data_ptr()),
         )
-        return out
+        self._lib.psc_conv(self.level, byref(c), n, threads())
+        return _remember(out, ends)
 
-    def _packed(self, weight: QuantizedWeight) -> tuple[Tensor, Tensor]:
-        """Weights in the level's order, and their sum an output; made once."""
-        key = f"native {self.level}"
+    def _packed(self, weight: QuantizedWeight) -> _Packed:
+        key = f"native {self._lanes} {self._word}"
         found = weight.packed.get(key)
         if found is None:
-            if weight.padding > 1:
-                raise NotImplementedError(f"padding {weight.padding}: the compiled kernels keep a border of one")
-            found = weight.packed[key] = (_pack(weight.ints_OKKI, _PER_WORD[self.level]), _sums(weight.ints_OKKI))
+            sums = weight.ints_OKKI.to(torch.int32).sum(dim=(1, 2, 3), dtype=torch.int32)
+            rows = (_whole(t, self._lanes) for t in (sums, weight.scale_O, weight.bias_O))
+            found = weight.packed[key] = _Packed(_pack(weight.ints_OKKI, self._lanes, self._word), *rows)
         return found
+
+    def _source(self, x: Tensor | Parts) -> tuple[Source, tuple[int, int, int, int], Any]:
+        """What the kernels read, its shape, and what must outlive the call."""
+        parts = [_float32(part) for part in (x if isinstance(x, Parts) else (x,))]
+        ranges = [self._range(part) for part in parts]
+        n, h, w, _ = parts[0].shape
+        channels = [part.shape[3] for part in parts]
+        at, ends = ((c_void_p * 2)(*(t.data_ptr() for t in tensors)) for tensors in (parts, ranges))
+        source = Source(at, ends, (c_int * 2)(*channels), n, h, w)
+        return source, (n, h, w, sum(channels)), (parts, ranges)
+
+    def _range(self, x: Tensor) -> Tensor:
+        """Smallest and largest value a sample, zero included (N, 2): as the convolution that made x saw it, or anew."""
+        found = _recall(x)
+        if found is None:
+            n, h, w, c = x.shape
+            found = torch.empty(n, 2)
+            self._lib.psc_ranges(self.level, x.data_ptr(), n, h * w * c, found.data_ptr(), threads())
+        return found
+
+    def _buffer(self, shape: tuple[int, int, int, int]) -> tuple[NativeQuantized, Padded]:
+        n, h, w, c = shape
+        pixel = -(-c // self._word) * 4
+        codes, scale, zero = _bytes(n, h, w, pixel), torch.empty(n), torch.empty(n, dtype=torch.int32)
+        out = NativeQuantized(codes, scale, zero, shape, pixel, self._word)
+        return out, Padded(codes.data_ptr(), scale.data_ptr(), zero.data_ptr(), pixel)
+
+
+class NativeAvx512Vnni(Native):
+    name, wanted = "native_avx512vnni", "avx512vnni"
+
+
+class NativeAvxVnni(Native):
+    name, wanted = "native_avxvnni", "avxvnni"
 
 
 class NativeAvx2(Native):
-    name = "native_avx2"
+    name, wanted = "native_avx2", "avx2"
 
 
 class NativePortable(Native):
-    name = "native_portable"
+    name, wanted = "native_portable", "portable"
 
 
-def normal_into(out_SN: np.ndarray, table: np.ndarray, samples: range, fixed: tuple[int, int], seed: int) -> None:
-    """Fill float32 (S, n) as :func:`.noise.normal` does. ``fixed``: the counter's last two words."""
-    lib = library()
-    key = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF], dtype=np.uint32)
-    count = out_SN.shape[1]
-    blocks = -(-count // 8)
-    spare = np.empty(8 * blocks, dtype=np.float32)
-    for place, sample in enumerate(samples):
-        words = np.array([sample, *fixed], dtype=np.uint32)
-        lib.psc_normal(blocks, *(a.ctypes.data for a in (words, key, table, spare)), _threads())
-        out_SN[place] = spare[:count]
+class _Packed(NamedTuple):
+    """A weight's integers in a level's order, and its rows padded to whole blocks of outputs."""
+
+    ints: Tensor
+    sums: Tensor
+    scale: Tensor
+    bias: Tensor
 
 
-def _buffer(x: Tensor) -> NativeQuantized:
-    n, h, w, c = x.shape
-    codes = torch.empty(n, h + 2, w + 2, -(-c // 4) * 4, dtype=torch.uint8)
-    return NativeQuantized(codes, torch.empty(n), torch.empty(n, dtype=torch.int32), c)
+def _float32(x: Tensor) -> Tensor:
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise TypeError(f"the compiled kernels take float32 on the CPU, not {x.dtype} on {x.device}")
+    return x.contiguous()
 
 
-def _pack(ints_OKKI: Tensor, together: int) -> Tensor:
-    """[O / 16][K][K][I / together][16][together], zero-padded; int8 for words of 4, else int16."""
+def _remember(x: Tensor, ends_N2: Tensor) -> Tensor:
+    # The version tells whether x was written to since; inference tensors have none.
+    if not x.is_inference():
+        x._psc_range = (x._version, ends_N2)  # type: ignore[attr-defined]
+    return x
+
+
+def _recall(x: Tensor) -> Tensor | None:
+    version, ends = getattr(x, "_psc_range", (None, None))
+    return ends if version is not None and version == x._version else None
+
+
+def _pack(ints_OKKI: Tensor, lanes: int, word: int) -> Tensor:
+    """[O / lanes][K][K][I / word][lanes][word], zero-padded; int8 for words of 4, else int16."""
     o, k, _, i = ints_OKKI.shape
-    grown = torch.zeros(-(-o // _LANES) * _LANES, k, k, -(-i // 4) * 4, dtype=torch.int16)
+    grown = torch.zeros(-(-o // lanes) * lanes, k, k, -(-i // word) * word, dtype=torch.int16)
     grown[:o, :, :, :i] = ints_OKKI
-    view = grown.view(-1, _LANES, k, k, grown.shape[3] // together, together).permute(0, 2, 3, 4, 1, 5)
-    return view.to(torch.int8 if together == 4 else torch.int16).contiguous()
+    view = grown.view(-1, lanes, k, k, grown.shape[3] // word, word).permute(0, 2, 3, 4, 1, 5)
+    return view.to(torch.int8 if word == 4 else torch.int16).contiguous()
 
 
-def _sums(ints_OKKI: Tensor) -> Tensor:
-    return ints_OKKI.to(torch.int32).sum(dim=(1, 2, 3), dtype=torch.int32)
+def _whole(x_O: Tensor, lanes: int) -> Tensor:
+    """Padded with zeros to whole blocks of outputs."""
+    return torch.nn.functional.pad(x_O, (0, -len(x_O) % lanes)).contiguous()
 
 
-def _at(tensor: Tensor) -> int:
-    return tensor.data_ptr()
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
+def _bytes(n: int, h: int, w: int, pixel: int) -> Tensor:
+    """Room for padded codes, and for what a group of four pixels may read past the last row."""
+    return torch.empty(n * (h + 2) * (w + 2) * pixel + 4 * _MOST_STRIDE * pixel, dtype=torch.uint8)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from psc_core.errors import PscError
-from psc_core.exact.native import normal_into
+from psc_core.exact.compiled import normal_into
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)

@@ -85,7 +85,7 @@ class ExactUNet:
         h = self._middle(h, embedding, context)
         for block in self.up:
             for index in range(len(block.resnets)):
-                h = self._layer(block, index, torch.cat((h, skips.pop()), dim=3), embedding, context)
+                h = self._layer(block, index, self.backend.join(h, skips.pop()), embedding, context)
             for up in block.up:
                 h = self._resample(up, h, embedding)
         return self.backend.conv(self.norm_out.quantize(self.backend, h), self.conv_out)

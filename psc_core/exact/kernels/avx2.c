@@ -11,6 +11,10 @@
 #include "ymm.h"
 
 #define WORD 2
+#define GROUPS_1 2
+#define GROUPS_2 1
+#define GROUPS_3 1
+#define WIDEST 2
 #define vi_dot(sum, codes, weights) _mm256_add_epi32(sum, _mm256_madd_epi16(codes, weights))
 
 #include "tile.h"

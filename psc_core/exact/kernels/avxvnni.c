@@ -10,6 +10,10 @@
 #include "ymm.h"
 
 #define WORD 4
+#define GROUPS_1 3
+#define GROUPS_2 1
+#define GROUPS_3 1
+#define WIDEST 3
 #define vi_dot(sum, codes, weights) _mm256_dpbusd_avx_epi32(sum, codes, weights)
 
 #include "tile.h"

@@ -5,10 +5,10 @@
 
 #define LANES 4
 #define WORD 2
-#define GROUPS_1 3
+#define GROUPS_1 2
 #define GROUPS_2 1
 #define GROUPS_3 1
-#define WIDEST 3
+#define WIDEST 2
 
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));

@@ -2,10 +2,6 @@
 #include <immintrin.h>
 
 #define LANES 8
-#define GROUPS_1 3
-#define GROUPS_2 1
-#define GROUPS_3 1
-#define WIDEST 3
 
 typedef __m256 vf;
 typedef __m256i vi;
