@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,9 @@ def _cells(quick: bool) -> Iterator[dict[str, Any]]:
     from psc_core.exact.backends import backend_names
 
     backends = [b for b in backend_names() if b != "native_portable"] if quick else backend_names()
-    machines = itertools.product(THREADS, BATCHES, ATEN, ONEDNN)
+    machines: Iterable[tuple[int, int, str, str]] = itertools.product(THREADS, BATCHES, ATEN, ONEDNN)
     if quick:
-        machines = iter([(1, 1, "avx512", "full"), (2, 7, "default", "SSE41"), (1, 7, "avx2", "AVX2")])
+        machines = [(1, 1, "avx512", "full"), (2, 7, "default", "SSE41"), (1, 7, "avx2", "AVX2")]
     for threads, batch, aten, onednn in machines:
         base = {"threads": threads, "batch": batch, "aten": aten, "onednn": onednn}
         for backend in backends:
