@@ -15,6 +15,7 @@ from psc_core.canvas import Canvas, pad_to_multiple, plan_canvases
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
 from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader
 from psc_core.errors import (
+    CorruptStream,
     CutStream,
     InvalidImage,
     InvalidProfile,
@@ -31,6 +32,10 @@ from psc_core.structured import StructuredCanvases
 CODECS: dict[str, Any] = {"psc": PublishedCanvases, "structured": StructuredCanvases}
 RESTORATIONS = ("mean", "perceptual")
 _PIXELS_AT_ONCE = 1 << 18
+_SAMPLED_PIXELS = 1 << 26
+"""Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
+_KEY_RANGE = 1 << 12
+"""Steps and stages have 12 bits each in the key of their noise."""
 
 
 def encode(image: np.ndarray, prior: Prior, profile: str | Profile = "archive", **options: Any) -> Stream:
@@ -72,6 +77,8 @@ def encode_batch(
     )
     arrays = [_checked(image) for image in images]
     headers = [ImageHeader(height=a.shape[0], width=a.shape[1], channels=a.shape[2]) for a in arrays]
+    for header in headers:
+        _check_cost(header, chosen)
     work = [_Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))]
     pieces: dict[tuple[int, int], _Piece] = {}
     for batch in _batches(work, prior, chosen):
@@ -154,7 +161,7 @@ def _encode_canvases(
         for _ in range(canvases.groups(profile)):
             canvases.run_group(side)
             for own, payload, state in zip(groups, side.finish(), canvases.state_hashes(), strict=True):
-                own.append(Chunk(payload, state if payload else 0))
+                own.append(Chunk(payload, state))
         for b, w in enumerate(batch):
             tiers[b].append(groups[b])
             pixels = prior.to_pixels(canvases.estimate[b])[: w.canvas.height, : w.canvas.width]
@@ -179,7 +186,7 @@ def _decode_canvases(
 
 def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> None:
     for state, chunk in zip(states, chunks, strict=True):
-        if chunk.payload and state != chunk.state:
+        if state != chunk.state:
             raise StateMismatch(
                 f"tier {tier}: the bytes are whole, but replaying them does not reach the encoder's state. Likely "
                 "another version of the weights, or float arithmetic in another environment"
@@ -240,7 +247,7 @@ def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _under(stream: Stream, max_bpp: float) -> Stream:
-    if not max_bpp > 0:
+    if not 0 < max_bpp < math.inf:
         raise InvalidProfile(f"max_bpp={max_bpp}: expected a rate above 0 bits a pixel")
     cut = stream.truncate(max_bytes=int(max_bpp * stream.height * stream.width / 8))
     return Stream(cut.shared, cut.image, cut.tiers, stream.report)
@@ -272,12 +279,29 @@ def _channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**63:
-        raise InvalidProfile(f"seed={seed}: expected a whole number from 0 to 2^63 - 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InvalidProfile(f"seed={seed!r}: expected a whole number from 0 to 2^63 - 1")
+
+
+def _check_cost(header: ImageHeader, profile: Profile) -> None:
+    """Refuse what no machine is meant to compute, before anything is allocated: a header may claim any number."""
+    samples = max(getattr(profile, field, 1) for field in ("samples", "restore_samples"))
+    height, width = min(header.height, profile.canvas), min(header.width, profile.canvas)
+    if height * width * samples > _SAMPLED_PIXELS:
+        raise InvalidProfile(f"{samples} samples of a {height}x{width} canvas: choose fewer, or a smaller canvas")
+    steps = max((value for field, value in vars(profile).items() if field.endswith("steps")), default=1)
+    stages = profile.tiers * getattr(profile, "stages", 1)
+    if steps >= _KEY_RANGE or stages >= _KEY_RANGE:
+        raise InvalidProfile(f"{steps} steps and {stages} stages in all: both must be below {_KEY_RANGE}")
 
 
 def _check_decodable(stream: Stream, prior: Prior) -> None:
     shared = stream.shared
+    _check_cost(stream.image, shared.profile)
+    groups = CODECS[shared.profile.codec].groups(shared.profile)
+    for number, tier in enumerate(stream.tiers):
+        if tier.groups != groups:
+            raise CorruptStream(f"tier {number} claims {tier.groups} chunks a canvas; its profile makes {groups}")
     held = len(stream.tiers[0].chunks) if stream.tiers else 0
     if held < stream.canvases:  # also bounds what is allocated by what was read
         raise CutStream(

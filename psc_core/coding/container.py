@@ -1,9 +1,9 @@
 """The stream container: tiers of checksummed chunks.
 
 A tier is ``varint(groups)`` followed by ``groups x canvases`` chunks, canvas by canvas within a group of stages. A
-chunk is ``varint(length)`` and, if the length is not zero, a 16-bit checksum, a 16-bit hash of the decoder's state
-after the chunk, and the range-coded payload. The end of every chunk is a cut point: plain slicing there leaves a valid
-stream, since a chunk vouches for itself. Nothing here needs the model, or torch.
+chunk is ``varint(length)``, a 16-bit checksum, a 16-bit hash of the decoder's state after the chunk, and the range-coded
+payload of that length. The end of every chunk is a cut point: plain slicing there leaves a valid stream, since a chunk
+vouches for itself. Nothing here needs the model, or torch.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ class Tier:
         out = bytearray(varint(groups))
         cuts = []
         for place, chunk in enumerate(chunks):
-            out += varint(len(chunk.payload))
-            if chunk.payload:
-                state = chunk.state.to_bytes(2, "little")
-                out += _checksum(index, groups, place, state + chunk.payload) + state + chunk.payload
+            body = chunk.state.to_bytes(2, "little") + chunk.payload
+            out += varint(len(chunk.payload)) + _checksum(index, groups, place, body) + body
             cuts.append(len(out))
         return cls(bytes(out), tuple(cuts), groups, tuple(chunks))
 
@@ -53,6 +51,8 @@ class Tier:
         """Read one tier; it may end early, at a cut (or anywhere, with ``partial``)."""
         start = reader.position
         groups = reader.varint(f"tier {index}")
+        if not groups:
+            raise CorruptStream(f"tier {index} claims to hold nothing: its bytes were changed")
         chunks: list[Chunk] = []
         cuts: list[int] = []
         while len(chunks) < groups * canvases and reader.left:
@@ -167,6 +167,8 @@ class Stream:
             read.append(Tier.read(reader, canvases=stream.canvases, index=index))
             if reader.left:
                 raise CorruptStream(f"{reader.left} bytes too many in tier {index}")
+            if index + 1 < len(tiers) and len(read[-1].chunks) < read[-1].groups * stream.canvases:
+                raise CutStream(f"tier {index} ends early, though tier {index + 1} follows: only the last may be cut")
         return cls(shared, image, tuple(read))
 
     def truncate(self, *, tier: int | None = None, max_bytes: int | None = None) -> Stream:
@@ -210,8 +212,6 @@ class Stream:
 def _read_chunk(reader: Reader, tier: int, groups: int, place: int) -> Chunk:
     what = f"chunk {place} of tier {tier}"
     length = reader.varint(what)
-    if not length:
-        return Chunk(b"", 0)
     if reader.left < 4 + length:
         raise CutStream(
             f"the bytes end inside {what}: {4 + length} expected, {reader.left} left. What comes before is whole: "
@@ -231,7 +231,7 @@ def _checksum(tier: int, groups: int, place: int, body: bytes) -> bytes:
 
 def _without_empty_end(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
     kept = list(tiers)
-    while kept and not kept[-1].chunks and kept[-1].groups:
+    while kept and not kept[-1].chunks:
         kept.pop()
     return tuple(kept)
 

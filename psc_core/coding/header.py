@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from binascii import crc_hqx
 from dataclasses import dataclass
 
@@ -49,10 +50,9 @@ class SharedHeader:
             digest = fields.pop("profile_digest")
             profile = _profile(dict(fields.pop("profile")), digest)
             header = cls(profile=profile, **fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptStream(f"not a stream header: {error}") from None
-        if header.version > VERSION:
-            raise UnknownVersion(_newer(header.version))
+        _check_fields(header)
         return header
 
     def to_bytes(self) -> bytes:
@@ -97,7 +97,7 @@ class SharedHeader:
         digest = body.take(4, "the profile's digest").hex()
         try:
             profile = _profile({"name": name, **json.loads(overrides or "{}")}, digest)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise CorruptStream(f"the profile's fields are not readable: {error}") from None
         return cls(
             version=version,
@@ -120,7 +120,7 @@ class ImageHeader:
 
     def to_bytes(self) -> bytes:
         head = bytes([self.channels]) + varint(self.height) + varint(self.width)
-        return head + bytes([_crc(head)[0]])
+        return head + _crc8(head)
 
     @classmethod
     def read(cls, reader: Reader) -> ImageHeader:
@@ -128,7 +128,7 @@ class ImageHeader:
         channels = reader.take(1, "the image header")[0]
         height, width = reader.varint("the height"), reader.varint("the width")
         checked = reader.data[start : reader.position]
-        if reader.take(1, "the image header's checksum") != _crc(checked)[:1]:
+        if reader.take(1, "the image header's checksum") != _crc8(checked):
             raise CorruptStream("the image header's checksum does not match: its bytes were changed")
         if channels not in (1, 3) or not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
             raise CorruptStream(f"impossible image header: {height}x{width} with {channels} channels")
@@ -166,6 +166,33 @@ def _arithmetic(index: int) -> str:
 
 def _crc(data: bytes) -> bytes:
     return crc_hqx(data, 0xFFFF).to_bytes(2, "little")
+
+
+def _crc8(data: bytes) -> bytes:
+    """CRC-8 (x^8 + x^2 + x + 1): finds every change of one byte, which one half of a CRC-16 does not."""
+    rest = 0xFF
+    for byte in data:
+        rest ^= byte
+        for _ in range(8):
+            rest = (rest << 1 ^ 0x07) & 0xFF if rest & 0x80 else rest << 1
+    return bytes([rest])
+
+
+def _check_fields(header: SharedHeader) -> None:
+    """What JSON may hold in a header's place and the binary form cannot."""
+    if type(header.version) is int and header.version > VERSION:
+        raise UnknownVersion(_newer(header.version))
+    possible = {
+        "version": type(header.version) is int and header.version == VERSION,
+        "prior_name": isinstance(header.prior_name, str),
+        "prior_fingerprint": re.fullmatch("[0-9a-f]{32}", str(header.prior_fingerprint)) is not None,
+        "arithmetic": header.arithmetic in ARITHMETICS,
+        "environment": isinstance(header.environment, str),
+        "seed": type(header.seed) is int and 0 <= header.seed < 1 << 63,
+    }
+    for name, is_possible in possible.items():
+        if not is_possible:
+            raise CorruptStream(f"not a stream header: {name} is {getattr(header, name)!r}")
 
 
 def _newer(version: int) -> str:
