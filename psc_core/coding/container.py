@@ -1,9 +1,9 @@
 """The stream container: tiers of checksummed chunks.
 
 A tier is ``varint(groups)`` followed by ``groups x canvases`` chunks, canvas by canvas within a group of stages. A
-chunk is ``varint(length)``, a 16-bit checksum, a 16-bit hash of the decoder's state after the chunk, and the range-coded
-payload of that length. The end of every chunk is a cut point: plain slicing there leaves a valid stream, since a chunk
-vouches for itself. Nothing here needs the model, or torch.
+chunk is ``varint(length)``, a 16-bit checksum, a 16-bit hash of the decoder's state after the chunk, and the payload
+of that length, range-coded. The end of every chunk is a cut point: plain slicing there leaves a valid stream, since
+a chunk vouches for itself. Nothing here needs the model, or torch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def known_answer(name: str, device: str = "cpu") -> bool:
     """Whether backend ``name`` can run on ``device`` and gives the right integers, extremes included."""
     table = _CUDA if torch.device(device).type == "cuda" else _CPU
     try:
-        return all(_agrees(table[name](), device, *case) for case in _CASES)
+        backend = table[name]()
+        return all(_agrees(backend, device, *case) for case in _CASES) and _elementwise_agrees(backend, device)
     except (RuntimeError, OSError, NotImplementedError, TypeError, ImportError):
         return False
 
@@ -84,6 +85,25 @@ def _agrees(
     want = _slow(x.cpu().long(), weights, stride, padding)
     got = backend.conv(backend.quantize(x), weight)
     return torch.equal(got.double().cpu(), want.double())
+
+
+def _elementwise_agrees(backend: Backend, device: str) -> bool:
+    """Whether norm, SiLU and rounding give the reference's codes; the identity as a convolution reads them."""
+    place = torch.arange(2 * 9 * 7 * 24, dtype=torch.int64).view(2, 9, 7, 24)
+    x = (place * 2654435761 % 4093).float() / 256 - 8
+    gamma, beta = (torch.arange(24) - 9).double() / 4, (torch.arange(24) - 15).double() / 8
+    identity = QuantizedWeight(torch.eye(24).to(torch.int8)[:, None, None], torch.ones(24), torch.zeros(24))
+    results = []
+    for how, where in ((Float32MM(), "cpu"), (backend, device)):
+        weight, moved = identity.to(where), x.to(where)
+        both = how.join(moved[..., :7].contiguous(), moved[..., 7:].contiguous())
+        affine = (gamma.to(where), beta.to(where))
+        codes = (
+            *(how.norm_quantize(both, *affine, 3, 1e-5, silu) for silu in (True, False)),
+            *how.quantize_finely(both),
+        )
+        results.append(torch.stack([how.conv(q, weight).cpu() for q in codes]))
+    return torch.equal(*results)
 
 
 def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) -> torch.Tensor:
