@@ -185,3 +185,28 @@ def test_each_damage_has_its_own_error(gaussian, change, error):
     data = psc_core.encode(photograph(), gaussian, ARCHIVE).to_bytes()
     with pytest.raises(error):
         psc_core.decode(psc_core.Stream.from_bytes(change(data)), gaussian)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "a", None, True])
+def test_seeds_that_no_stream_can_hold_are_refused(gaussian, seed):
+    with pytest.raises(errors.InvalidProfile, match="seed="):
+        psc_core.encode(photograph(), gaussian, ARCHIVE, seed=seed)
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, float("nan"), float("inf")])
+def test_rates_that_are_none_are_refused(gaussian, rate):
+    with pytest.raises(errors.InvalidProfile, match="max_bpp="):
+        psc_core.encode(photograph(), gaussian, ARCHIVE, max_bpp=rate)
+
+
+def test_memory_layout_does_not_reach_the_bytes(gaussian):
+    image = photograph("coffee", 40, 24)
+    wanted = psc_core.encode(image, gaussian, ARCHIVE).to_bytes()
+    mirrored = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
+    for same in (np.asfortranarray(image), mirrored, np.repeat(image, 2, axis=0)[::2]):
+        assert psc_core.encode(same, gaussian, ARCHIVE).to_bytes() == wanted
+
+
+def test_no_images_are_no_streams(gaussian):
+    assert psc_core.encode_batch([], gaussian, ARCHIVE) == []
+    assert psc_core.decode_batch([], gaussian) == []

@@ -1,0 +1,97 @@
+"""Headers: round trips, and what may not be in them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psc_core import errors
+from psc_core.coding.header import MAGIC, MAX_SIDE, VERSION, ImageHeader, SharedHeader, _crc
+from psc_core.coding.varint import Reader, text, varint
+from psc_core.profiles import get_profile
+
+sides = st.integers(1, MAX_SIDE)
+images = st.builds(ImageHeader, height=sides, width=sides, channels=st.sampled_from([1, 3]))
+profiles = st.builds(
+    get_profile, st.sampled_from(["paper", "archive"]), tiers=st.integers(1, 40), canvas=st.sampled_from([32, 64, 512])
+)
+shared = st.builds(
+    SharedHeader,
+    profile=profiles,
+    prior_name=st.text(max_size=20),
+    prior_fingerprint=st.binary(min_size=16, max_size=16).map(bytes.hex),
+    arithmetic=st.sampled_from(["exact", "float"]),
+    environment=st.text(max_size=20),
+    seed=st.integers(0, 2**63 - 1),
+)
+FIELDS = json.loads(SharedHeader(profile=get_profile("paper"), prior_name="x", prior_fingerprint="0f" * 16).to_json())
+
+
+@given(images)
+def test_image_headers_come_back(header):
+    assert ImageHeader.from_bytes(header.to_bytes()) == header
+
+
+@given(shared)
+def test_shared_headers_come_back_in_both_forms(header):
+    reader = Reader(header.to_bytes() + b"rest")
+    assert SharedHeader.read(reader) == header
+    assert reader.left == 4
+    assert SharedHeader.from_json(header.to_json()) == header
+
+
+@given(images, st.data())
+def test_no_change_of_one_byte_leaves_an_image_header_of_that_length(header, data):
+    raw = header.to_bytes()
+    place = data.draw(st.integers(0, len(raw) - 1))
+    changed = bytearray(raw)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(errors.StreamError):
+        ImageHeader.from_bytes(bytes(changed))
+
+
+@pytest.mark.parametrize("size", [(16_384, 20_000), (300, 200), (1, 1)])
+def test_every_change_of_one_byte_in_some_image_headers(size):
+    raw = ImageHeader(height=size[0], width=size[1], channels=3).to_bytes()
+    for place, old in enumerate(raw):
+        for new in set(range(256)) - {old}:
+            with pytest.raises(errors.StreamError):
+                ImageHeader.from_bytes(raw[:place] + bytes([new]) + raw[place + 1 :])
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", [None, -1, "?", [], {}, 1.5, True])
+def test_json_with_an_impossible_field_is_refused(field, value):
+    possible = field in ("prior_name", "environment") and isinstance(value, str)
+    raw = json.dumps(FIELDS | {field: value})
+    if possible:
+        assert getattr(SharedHeader.from_json(raw), field) == value
+        return
+    with pytest.raises(errors.StreamError):
+        SharedHeader.from_json(raw)
+
+
+@pytest.mark.parametrize("raw", ["", "[", "3", "null", "{}", "[" * 100_000], ids=lambda raw: raw[:6])
+def test_what_is_no_header_in_json_is_refused(raw):
+    with pytest.raises(errors.CorruptStream):
+        SharedHeader.from_json(raw)
+
+
+def test_a_later_version_is_named_in_both_forms():
+    with pytest.raises(errors.UnknownVersion, match=str(VERSION + 1)):
+        SharedHeader.from_json(json.dumps(FIELDS | {"version": VERSION + 1}))
+    with pytest.raises(errors.UnknownVersion, match=str(VERSION + 1)):
+        SharedHeader.read(Reader(MAGIC + bytes([VERSION + 1])))
+
+
+@pytest.mark.parametrize("fields", ["[" * 100_000, "[]", "null", '{"tiers":NaN}', '{"codec":"x"}', '{"name":3}'])
+def test_overrides_that_cannot_be_are_refused(fields):
+    """The checksum is right: somebody wrote them so."""
+    digest = bytes.fromhex(get_profile("paper").digest)[:4]
+    body = b"".join((text("paper"), text(fields), digest, text("x"), bytes(16), b"\0", text(""), varint(0)))
+    head = MAGIC + bytes([VERSION]) + varint(len(body)) + body
+    with pytest.raises(errors.StreamError):
+        SharedHeader.read(Reader(head + _crc(head)))
