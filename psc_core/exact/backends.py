@@ -46,7 +46,8 @@ def known_answer(name: str, device: str = "cpu") -> bool:
     table = _CUDA if torch.device(device).type == "cuda" else _CPU
     try:
         backend = table[name]()
-        return all(_agrees(backend, device, *case) for case in _CASES) and _elementwise_agrees(backend, device)
+        convolves = all(_agrees(backend, device, *case) for case in _CASES)
+        return convolves and _elementwise_agrees(backend, device) and _multiplies(backend, device)
     except (RuntimeError, OSError, NotImplementedError, TypeError, ImportError):
         return False
 
@@ -104,6 +105,16 @@ def _elementwise_agrees(backend: Backend, device: str) -> bool:
         )
         results.append(torch.stack([how.conv(q, weight).cpu() for q in codes]))
     return torch.equal(*results)
+
+
+def _multiplies(backend: Backend, device: str) -> bool:
+    """Whether batched products are exact, past the length of one float32 sum and at the extremes."""
+    place = torch.arange(2 * 5 * 1100, dtype=torch.int64).view(2, 5, 1100)
+    a = torch.where(place % 7 < 5, ACTIVATION_MAX, place * 40503 % (ACTIVATION_MAX + 1))
+    b = torch.where(place % 11 < 9, WEIGHT_MAX, place * 2654435761 % (2 * WEIGHT_MAX + 1) - WEIGHT_MAX)
+    got = backend.bmm(a.float().to(device), b.float().to(device).transpose(1, 2))
+    want = (a[:, :, None, :] * b[:, None, :, :]).sum(-1)
+    return torch.equal(got.double().cpu(), want.double())
 
 
 def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) -> torch.Tensor:

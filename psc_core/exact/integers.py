@@ -7,6 +7,7 @@ inside :func:`TorchBackend.accumulate` may be reordered.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,8 @@ ACTIVATION_MAX = 255
 """Activations are 0..255 with a zero point a sample: after SiLU a symmetric code would waste half of its range."""
 WEIGHT_MAX = 127
 """Without VNNI, x86 int8 products that saturate in int16 are wrong at 8 bits: the known-answer test refuses them."""
+FLOAT32_TERMS = 2**24 // (ACTIVATION_MAX * WEIGHT_MAX)
+"""How many products a float32 sum can hold exactly."""
 NORM_MAX = 2047
 SIGMOID_STEPS = 64
 SIGMOID_MAX = 1023
@@ -85,6 +88,8 @@ class Backend(Protocol):
         bias_O: Tensor | None = None,
         residual_NHWC: Tensor | None = None,
     ) -> Tensor: ...
+
+    def bmm(self, a_BMK: Tensor, b_BKN: Tensor) -> Tensor: ...
 
 
 def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1, padding: int = 0) -> QuantizedWeight:
@@ -224,6 +229,26 @@ class TorchBackend:
     def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
         """The integer sums of (code - zero) x weight (N, H', W', O), as any type that holds them exactly."""
         raise NotImplementedError
+
+    def bmm(self, a_BMK: Tensor, b_BKN: Tensor) -> Tensor:
+        """Batched products of integer-valued float32, |a| <= 255, |b| <= 127: the sums, in any type that holds them."""
+        return exact_sum(
+            self.batch_product(a_BMK[:, :, i : i + FLOAT32_TERMS], b_BKN[:, i : i + FLOAT32_TERMS])
+            for i in range(0, a_BMK.shape[2], FLOAT32_TERMS)
+        )
+
+    def batch_product(self, a_BMK: Tensor, b_BKN: Tensor) -> Tensor:
+        """One piece of :meth:`bmm`, whose sums stay below 2^24."""
+        return torch.bmm(a_BMK, b_BKN)
+
+
+def exact_sum(parts: Iterable[Tensor]) -> Tensor:
+    """Add integer-valued float32 pieces, each below 2^24, in float64 where there are several."""
+    first, *others = parts
+    total = first.double() if others else first
+    for part in others:
+        total = total + part.double()
+    return total
 
 
 _silu = silu

@@ -125,6 +125,9 @@ class Native:
         self._lib.psc_conv(self.level, byref(c), n, threads())
         return _remember(out, ends)
 
+    def bmm(self, a_BMK: Tensor, b_BKN: Tensor) -> Tensor:
+        return Float32MM().bmm(a_BMK, b_BKN)
+
     def _packed(self, weight: QuantizedWeight) -> _Packed:
         key = f"native {self._lanes} {self._word}"
         found = weight.packed.get(key)

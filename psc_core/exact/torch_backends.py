@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from psc_core.exact.integers import (
-    ACTIVATION_MAX,
-    WEIGHT_MAX,
+    FLOAT32_TERMS,
     QuantizedWeight,
     TorchBackend,
     TorchQuantized,
+    exact_sum,
     unfold,
 )
-
-FLOAT32_TERMS = 2**24 // (ACTIVATION_MAX * WEIGHT_MAX)
-"""How many products a float32 sum can hold exactly."""
 
 
 class IntMM(TorchBackend):
@@ -46,7 +41,7 @@ class Float32MM(TorchBackend):
         patches, place = unfold(ints, weight, torch.zeros_like(q.zero_N))
         matrix = _matrix(weight, self.name, self.dtype)
         pieces = (slice(i, i + FLOAT32_TERMS) for i in range(0, matrix.shape[0], FLOAT32_TERMS))
-        return _exact_sum(self.product(patches[:, p], matrix[p]) for p in pieces).reshape(*place, -1)
+        return exact_sum(self.product(patches[:, p], matrix[p]) for p in pieces).reshape(*place, -1)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         return a @ b
@@ -65,7 +60,7 @@ class Float32Conv(TorchBackend):
         x = (q.codes_NHWC.float() - q.zero_N.float()[:, None, None, None]).permute(0, 3, 1, 2)
         group = FLOAT32_TERMS // (kernel.shape[2] * kernel.shape[3])
         pieces = (slice(i, i + group) for i in range(0, kernel.shape[1], group))
-        out = _exact_sum(
+        out = exact_sum(
             torch.nn.functional.conv2d(x[:, p], kernel[:, p], stride=weight.stride, padding=weight.padding)
             for p in pieces
         )
@@ -81,14 +76,8 @@ class BFloat16MM(Float32MM):
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.mm(a, b, out_dtype=torch.float32)
 
-
-def _exact_sum(parts: Iterable[Tensor]) -> Tensor:
-    """Add integer-valued float32 pieces, each below 2^24, in float64 where there are several."""
-    first, *others = parts
-    total = first.double() if others else first
-    for part in others:
-        total = total + part.double()
-    return total
+    def batch_product(self, a_BMK: Tensor, b_BKN: Tensor) -> Tensor:
+        return torch.bmm(a_BMK.to(self.dtype), b_BKN.to(self.dtype), out_dtype=torch.float32)
 
 
 def _matrix(weight: QuantizedWeight, key: str, dtype: torch.dtype, multiple: int = 1) -> Tensor:

@@ -1,11 +1,11 @@
-"""A diffusers ``UNet2DModel`` converted to integer-exact layers: same graph, same weights, sums of integers."""
+"""A diffusers ``UNet2DModel`` or ``UNet2DConditionModel`` in integer-exact layers: same graph, same weights."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from psc_core.exact.backends import get_backend
 from psc_core.exact.embedding import Embedding, VectorLinear, silu, sinusoids
 from psc_core.exact.integers import QuantizedWeight
 from psc_core.exact.layers import Downsample, GroupNorm, Resnet, Upsample, convolution, convolve_finely
+from psc_core.exact.transformer import Attention, LayerNorm, Transformer2D
 
-CONVERSION = 1
+CONVERSION = 2
 """Raised whenever converting the same weights gives other integers."""
 
 
@@ -37,21 +38,31 @@ class Block:
         self.up: list[Any] = [_resampler(u, f"{path}.upsamplers.{i}", Upsample) for i, u in _each(block, "upsamplers")]
 
 
+class Added(NamedTuple):
+    """What SDXL adds to its time embedding: the pooled text embedding, and sizes and crops in pixels."""
+
+    text: tuple[float, ...]
+    ids: tuple[float, ...]
+
+
 class ExactUNet:
-    """The converted network. Calling it with x (N, H, W, C) and an :class:`Embedding` gives (N, H, W, C') float32."""
+    """The converted network.
+
+    Calling it with x (N, H, W, C), an :class:`Embedding` and, for a conditional model, a context (N, 1, tokens, D)
+    gives (N, H, W, C') float32.
+    """
 
     def __init__(self, model: Any, device: torch.device | str = "cpu", backend: str | None = None) -> None:
         config = model.config
-        if config.get("time_embedding_type", "positional") != "positional" or config.get("center_input_sample"):
-            raise InvalidPrior("only UNets with positional time embedding and no input centring have an exact form")
-        if config.get("act_fn", "silu") not in ("silu", "swish"):
-            raise InvalidPrior(f"act_fn={config.act_fn!r} has no exact form")
+        _check(config)
         self.config = config
         self.device = torch.device(device)
         self.backend = get_backend(str(self.device), backend)
         self.conv_in = convolution(model.conv_in, "conv_in")
         self.time = [VectorLinear(model.time_embedding.linear_1), VectorLinear(model.time_embedding.linear_2)]
         self.classes = _class_table(model)
+        extra = getattr(model, "add_embedding", None)
+        self.added = [] if extra is None else [VectorLinear(extra.linear_1), VectorLinear(extra.linear_2)]
         self.down = [Block(b, f"down_blocks.{i}") for i, b in enumerate(model.down_blocks)]
         self.mid = Block(model.mid_block, "mid_block") if model.mid_block is not None else None
         self.up = [Block(b, f"up_blocks.{i}") for i, b in enumerate(model.up_blocks)]
@@ -61,18 +72,29 @@ class ExactUNet:
         _move(self, self.device)
         self.embed = lru_cache(maxsize=512)(self._embed)
 
-    def _embed(self, timestep: float, label: int | None = None) -> Embedding:
-        """The embedding of a timestep (and class label), remembered."""
-        width = self.time[0].weight.shape[1]
-        flip, shift = self.config.get("flip_sin_to_cos", True), self.config.get("freq_shift", 0)
-        vector = self.time[1](silu(self.time[0](sinusoids(timestep, width, flip, shift))))
-        if label is not None:
-            if self.classes is None:
-                raise InvalidPrior("a class label was given to a model without classes")
+    def _embed(self, timestep: float, label: int | None = None, added: Added | None = None) -> Embedding:
+        """The embedding of a timestep (and of a class label, and of what SDXL adds), remembered."""
+        vector = _perceptron(self.time, self._sinusoids(timestep, self.time[0].weight.shape[1]))
+        if (label is None) != (self.classes is None):
+            raise InvalidPrior(
+                f"class label {label} given to a model {'with' if self.classes is not None else 'without'} classes"
+            )
+        if label is not None and self.classes is not None:
             vector = vector + self.classes[label]
+        if (added is None) != (not self.added):
+            raise InvalidPrior(
+                "pooled text and sizes belong to models of addition_embed_type 'text_time', and to all of them"
+            )
+        if added is not None:
+            sizes = [self._sinusoids(i, self.config.addition_time_embed_dim) for i in added.ids]
+            text = torch.tensor(added.text, dtype=torch.float64)
+            vector = vector + _perceptron(self.added, torch.cat([text, *sizes]))
         return Embedding(vector)
 
-    def __call__(self, x: Tensor, embedding: Embedding, context: Any = None) -> Tensor:
+    def _sinusoids(self, value: float, width: int) -> Tensor:
+        return sinusoids(value, width, self.config.get("flip_sin_to_cos", True), self.config.get("freq_shift", 0))
+
+    def __call__(self, x: Tensor, embedding: Embedding, context: Tensor | None = None) -> Tensor:
         h = convolve_finely(self.backend, x, self.conv_in)
         skips = [h]
         for block in self.down:
@@ -90,18 +112,21 @@ class ExactUNet:
                 h = self._resample(up, h, embedding)
         return self.backend.conv(self.norm_out.quantize(self.backend, h), self.conv_out)
 
-    def _layer(self, block: Block, index: int, h: Tensor, embedding: Embedding, context: Any) -> Tensor:
+    def _layer(self, block: Block, index: int, h: Tensor, embedding: Embedding, context: Tensor | None) -> Tensor:
         h = block.resnets[index](self.backend, h, embedding)
         if index < len(block.attentions) and block.attentions[index] is not None:
-            h = block.attentions[index](self.backend, h, context)
+            h = self._attend(block.attentions[index], h, context)
         return h
 
-    def _middle(self, h: Tensor, embedding: Embedding, context: Any) -> Tensor:
+    def _attend(self, layer: Attention | Transformer2D, h: Tensor, context: Tensor | None) -> Tensor:
+        return layer(self.backend, h, context) if isinstance(layer, Transformer2D) else layer(self.backend, h)
+
+    def _middle(self, h: Tensor, embedding: Embedding, context: Tensor | None) -> Tensor:
         if self.mid is None:
             return h
         h = self.mid.resnets[0](self.backend, h, embedding)
         for resnet, attention in zip(self.mid.resnets[1:], self.mid.attentions, strict=True):
-            h = h if attention is None else attention(self.backend, h, context)
+            h = h if attention is None else self._attend(attention, h, context)
             h = resnet(self.backend, h, embedding)
         return h
 
@@ -139,10 +164,44 @@ def _resampler(layer: Any, path: str, kind: type) -> Any:
     return kind(_known(layer, kind.__name__ + "2D", path), path)
 
 
+_ATTENTIONS = {"Attention": Attention, "Transformer2DModel": Transformer2D}
+
+
 def _attention(layer: Any, path: str) -> Any:
     if layer is None:
         return None
-    raise InvalidPrior(f"{path}: {type(layer).__name__} has no exact form")
+    kind = type(layer).__name__
+    if kind not in _ATTENTIONS:
+        raise InvalidPrior(f"{path}: {kind} has no exact form (known: {', '.join(_ATTENTIONS)})")
+    return _ATTENTIONS[kind](layer, path)
+
+
+_PLAIN = {
+    "time_embedding_type": ("positional",),
+    "center_input_sample": (False,),
+    "act_fn": ("silu", "swish"),
+    "addition_embed_type": (None, "text_time"),
+    "encoder_hid_dim_type": (None,),
+    "class_embeddings_concat": (False,),
+    "time_cond_proj_dim": (None,),
+    "time_embedding_act_fn": (None,),
+    "timestep_post_act": (None,),
+    "dual_cross_attention": (False,),
+    "attention_type": ("default",),
+}
+"""Settings of a UNet's graph, and those of their values that have an exact form; absent means the first."""
+
+
+def _check(config: Any) -> None:
+    for key, known in _PLAIN.items():
+        if (value := config.get(key, known[0])) not in known:
+            raise InvalidPrior(f"{key}={value!r} has no exact form (known: {', '.join(map(repr, known))})")
+    if config.get("norm_num_groups", 32) is None:
+        raise InvalidPrior("norm_num_groups=None has no exact form: the network must end in a group norm")
+
+
+def _perceptron(layers: list[VectorLinear], vector: Tensor) -> Tensor:
+    return layers[1](silu(layers[0](vector)))
 
 
 def _class_table(model: Any) -> Tensor | None:
@@ -154,29 +213,34 @@ def _class_table(model: Any) -> Tensor | None:
     return table.weight.detach().cpu().double()
 
 
+_LEAVES = (QuantizedWeight, VectorLinear, GroupNorm, LayerNorm)
+
+
 def _state(thing: Any) -> Iterator[tuple[Any, Any]]:
     """Every converted layer below ``thing``, in a fixed order, as (owner, layer)."""
     for name, value in vars(thing).items():
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, QuantizedWeight | VectorLinear | GroupNorm):
+            if isinstance(item, _LEAVES):
                 yield (thing, name), item
             elif type(item).__module__.startswith("psc_core.exact.") and hasattr(item, "__dict__"):
                 yield from _state(item)
 
 
+def _scalars(thing: Any) -> str:
+    """Head counts, groups, strides, epsilons and the like: what the graph is, beside its weights."""
+    return repr([(k, v) for k, v in sorted(vars(thing).items()) if isinstance(v, int | float | str | None)])
+
+
 def _fingerprint(net: ExactUNet) -> str:
     digest = hashlib.sha256(f"exact unet {CONVERSION}".encode())
-    for _, layer in _state(net):
-        if isinstance(layer, QuantizedWeight):
-            parts = [
-                layer.ints_OKKI,
-                layer.scale_O,
-                layer.bias_O,
-                torch.tensor([layer.stride, layer.padding]),
-            ]
-        else:
-            parts = layer.state()
-        for part in [*parts, *([net.classes] if net.classes is not None else [])]:
+    if net.classes is not None:
+        digest.update(net.classes.numpy().tobytes())
+    for (owner, _), layer in _state(net):
+        if owner is not net:
+            digest.update(_scalars(owner).encode())
+        digest.update(_scalars(layer).encode())
+        weights = isinstance(layer, QuantizedWeight)
+        for part in [layer.ints_OKKI, layer.scale_O, layer.bias_O] if weights else layer.state():
             digest.update(part.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -185,5 +249,5 @@ def _move(net: ExactUNet, device: torch.device) -> None:
     for (owner, name), layer in list(_state(net)):
         if isinstance(layer, QuantizedWeight):
             setattr(owner, name, layer.to(device))
-        elif isinstance(layer, GroupNorm):
+        elif isinstance(layer, GroupNorm | LayerNorm):
             layer.to(device)
