@@ -12,7 +12,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-VERBS = ("compress", "decompress", "truncate", "info", "status", "verify", "query", "export")
+VERBS = (
+    *("plan", "compress", "retry", "decompress", "truncate", "extend", "export"),
+    *("info", "status", "verify", "query", "clean"),
+)
 
 
 class _Package(ModuleType):

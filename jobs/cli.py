@@ -13,9 +13,13 @@ import click
 from jobs import VERBS
 
 _HELP = {
+    "plan": "List a source and freeze what compressing it will do.",
     "compress": "A folder, bucket, tar, zip or Parquet of images -> a dataset.",
     "decompress": "A dataset or a .psc file -> pictures.",
     "truncate": "A dataset -> the same at a lower rate. No model, no GPU.",
+    "retry": "The failed inputs of a dataset again.",
+    "extend": "A dataset -> the same at a higher rate, from its source.",
+    "clean": "Remove what killed jobs left in a dataset.",
     "export": "Images of a dataset -> single .psc files.",
     "info": "What a .psc file or a dataset is.",
     "status": "How far a dataset is, and what failed.",
@@ -27,8 +31,8 @@ _HELP = {
     "calibrate-prior": "How far a prior's samples spread against their true error.",
 }
 _SECTIONS = {
-    "Compress and decompress": ["compress", "decompress", "truncate", "export"],
-    "Look and check": ["info", "status", "verify", "query"],
+    "Compress and decompress": ["plan", "compress", "retry", "decompress", "truncate", "extend", "export"],
+    "Look and check": ["info", "status", "verify", "query", "clean"],
     "Try and measure": ["demo", "bench", "train-prior", "calibrate-prior"],
 }
 _MODULES = {name: name for name in VERBS} | {

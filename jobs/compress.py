@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from jobs.console import draining, exit_with, json_option, out_json, summary, tally_bar
+from jobs.console import draining, exit_with, json_option, options_of, out_json, summary, tally_bar, workers_options
 from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
 from pipeline.results import Result
 
@@ -28,36 +30,46 @@ def compress(
     """Compress the images of ``src`` into ``dataset``; see :func:`pipeline.run.compress` for ``options``."""
     from pipeline import run
 
-    request = Request(
+    request = request_of(
+        profile=profile, prior=prior, tiers=tiers, max_bpp=max_bpp, size=size, seed=seed, arithmetic=arithmetic
+    )
+    return run.compress(src, dataset, request, workers=workers, address=address, resume=resume, **options)
+
+
+def request_of(
+    *, profile: str | None = None, prior: str | None = None, tiers: int | None = None, **options: Any
+) -> Request:
+    """The request that the options of `psc compress` and `psc plan` make."""
+    return Request(
         profile=profile or DEFAULT_PROFILE,
         overrides={} if tiers is None else {"tiers": tiers},
         prior=prior or DEFAULT_PRIOR,
-        arithmetic=arithmetic,
-        seed=seed,
-        max_bpp=max_bpp,
-        size=size,
+        **options,
     )
-    return run.compress(src, dataset, request, workers=workers, address=address, resume=resume, **options)
+
+
+request_options = options_of(
+    click.option("--profile", metavar="NAME", help=f"archive or paper.  [default: {DEFAULT_PROFILE}]"),
+    click.option("--prior", metavar="PRIOR", help=f"photo (bundled), or a model's folder.  [default: {DEFAULT_PRIOR}]"),
+    click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default."),
+    click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel."),
+    click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other bytes."),
+    click.option(
+        "--arithmetic",
+        type=click.Choice(["exact", "float"]),
+        default="exact",
+        show_default=True,
+        help="exact decodes on any machine, float only on the same.",
+    ),
+)
 
 
 @click.command()
 @click.argument("src")
 @click.argument("dataset")
-@click.option("--profile", metavar="NAME", help=f"archive or paper.  [default: {DEFAULT_PROFILE}]")
-@click.option("--prior", metavar="PRIOR", help=f"photo (bundled), or a model's folder.  [default: {DEFAULT_PRIOR}]")
-@click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default.")
-@click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel.")
-@click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other bytes.")
-@click.option(
-    "--arithmetic",
-    type=click.Choice(["exact", "float"]),
-    default="exact",
-    show_default=True,
-    help="exact decodes on any machine, float only on the same.",
-)
-@click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one a CPU]")
-@click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or this machine]")
+@request_options
+@workers_options
 @click.option("--resume", is_flag=True, help="Go on with a dataset that was begun.")
 @json_option
 def command(src: str, dataset: str, as_json: bool, **options) -> None:

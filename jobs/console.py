@@ -13,6 +13,22 @@ import click
 if TYPE_CHECKING:
     from pipeline.results import Result, Tally
 
+
+def options_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in their order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+workers_options = options_of(
+    click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one a CPU]"),
+    click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or this machine]"),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON object.")
 
 

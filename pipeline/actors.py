@@ -5,7 +5,7 @@ and go.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,7 @@ class Encoder:
     def run(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
         """Do one task: for a shard, its commit marker; for a probe, nothing but having come back."""
         if task.probe is not None:
-            low, high = task.probe
-            skip = [place - low for place in task.skip if low <= place < high]
-            for _ in self._rows(plan, items[low:high], skip):
+            for _ in self._rows(plan, task, items):
                 pass
             return {}
         found = adopt(self._target, task.shard, fingerprint=plan.fingerprint, rows=len(items), tiers=plan.tiers)
@@ -65,17 +63,28 @@ class Encoder:
         began = time.monotonic()
         identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "tiers": plan.tiers}
         with self._target.spool() as folder:
-            local = Path(folder) / f"shard-{task.shard:05d}"
-            writer = PartWriter(local, shared=plan.shared, shard=task.shard, **identity)
-            try:
-                for row in self._rows(plan, items, task.skip):
-                    writer.add(row)
-            finally:
-                writer.close()
+            local = self._written(plan, task, self._rows(plan, task, items), folder)
             figures = {"seconds": round(time.monotonic() - began, 3), "attempt": task.attempt}
             return commit(self._target, local, task.shard, rows=len(items), figures=figures, **identity)
 
-    def _rows(self, plan: Plan, items: Sequence[Item], skip: Any) -> Any:
+    def _written(self, plan: Plan, task: Task, rows: Iterable[Mapping[str, Any]], folder: str) -> Path:
+        """A part of these rows, in a local folder."""
+        local = Path(folder) / f"shard-{task.shard:05d}"
+        writer = PartWriter(local, fingerprint=plan.fingerprint, shared=plan.shared, shard=task.shard, tiers=plan.tiers)
+        try:
+            for row in rows:
+                writer.add(row)
+        finally:
+            writer.close()
+        return local
+
+    def _rows(self, plan: Plan, task: Task, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+        """The rows of a task's inputs."""
+        return self._encoded(plan, task, items, range(*(task.probe or (0, len(items)))))
+
+    def _encoded(
+        self, plan: Plan, task: Task, items: Sequence[Item], places: Sequence[int], **options: Any
+    ) -> Iterator[dict[str, Any]]:
         return encode_rows(
             self._source,
             items,
@@ -84,5 +93,7 @@ class Encoder:
             self._prior,
             shared=plan.shared,
             batch=self._batch,
-            skip=skip,
+            places=places,
+            skip=task.skip,
+            **options,
         )

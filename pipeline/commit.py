@@ -17,7 +17,7 @@ unique names the leftovers of a killed attempt, or of a second driver, would sho
 rows. This way no name in sight ever holds half a part or a second one, and a kill between part and marker
 loses nothing either: whoever comes next finds a whole part of the same plan, checks it, and writes its
 marker. Where a store lets two creations through that race within milliseconds (OpenStack Swift does), both
-wrote the same bytes, since encoding is exact.
+wrote the same bytes, since encoding is exact. Only :mod:`pipeline.retry` ever replaces a part.
 """
 
 from __future__ import annotations
@@ -105,6 +105,21 @@ def commit(
     return _mark(folder, shard, fingerprint, tiers, figures or {}, local)
 
 
+def recommit(folder: Folder, local: Path, shard: int, *, fingerprint: str, rows: int, tiers: int) -> dict[str, Any]:
+    """Replace a committed part by a finished local one, and its marker: the new marker.
+
+    Of two at once one part stays, whole, and each leaves a marker of the part that it found there last.
+    """
+    check_part(local, fingerprint=fingerprint, shard=shard, rows=rows)
+    folder.replace_from(part_name(shard), local)
+    while True:
+        marker = _described(folder, shard, fingerprint, tiers, {})
+        folder.put(marker_name(shard), json.dumps(marker, sort_keys=True).encode())
+        with folder.open(part_name(shard)) as file:
+            if file_sha256(file) == marker["sha256"]:
+                return marker
+
+
 def _mark(
     folder: Folder,
     shard: int,
@@ -113,6 +128,21 @@ def _mark(
     figures: dict[str, Any],
     local: Path | None = None,
 ) -> dict[str, Any]:
+    marker = _described(folder, shard, fingerprint, tiers, figures, local)
+    if folder.create(marker_name(shard), json.dumps(marker, sort_keys=True).encode()):
+        return marker
+    return read_marker(folder, shard) or marker
+
+
+def _described(
+    folder: Folder,
+    shard: int,
+    fingerprint: str,
+    tiers: int,
+    figures: dict[str, Any],
+    local: Path | None = None,
+) -> dict[str, Any]:
+    """What a marker says of the part in place, or of the local file that it is a copy of."""
     with open(local, "rb") if local else folder.open(part_name(shard)) as file:
         marker = {
             "shard": shard,
@@ -122,7 +152,4 @@ def _mark(
             "file_bytes": file.tell(),
         }
         file.seek(0)
-        marker |= describe_part(file, tiers) | {"figures": figures}
-    if folder.create(marker_name(shard), json.dumps(marker, sort_keys=True).encode()):
-        return marker
-    return read_marker(folder, shard) or marker
+        return marker | describe_part(file, tiers) | {"figures": figures}

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.parts import file_sha256
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.sources.item import Item
 from pipeline.storage import Folder
@@ -26,7 +28,7 @@ images, which would leave nothing to batch."""
 _ITEM_COST = 4096
 _BATCH = 8192
 # Names that are no text (a file system may hold any bytes) survive as bytes.
-_ITEMS = pa.schema(
+ITEMS = pa.schema(
     [
         ("id", pa.string()),
         ("path", pa.binary()),
@@ -43,8 +45,8 @@ class Plan:
     much.
 
     shared: a :class:`psc_core.SharedHeader` as JSON; tiers: payload columns; shards and items: how many;
-    items_file: name in the dataset of the listed inputs, one row group a shard, empty for a plan over
-    another dataset's parts.
+    source_bytes: of all items whose listing tells; items_file: name in the dataset of the listed inputs, one
+    row group a shard, empty for a plan over another dataset's parts.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Plan:
     tiers: int
     shards: int
     items: int
+    source_bytes: int = 0
     items_file: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -77,6 +80,22 @@ class Plan:
         fields = json.loads(raw)
         fields.pop("fingerprint")
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A source's items in shards: a local Parquet file, one row group a shard."""
+
+    file: Path
+    shards: int
+    items: int
+    source_bytes: int
+
+    @cached_property
+    def items_file(self) -> str:
+        """Its name in a dataset, by its content."""
+        with open(self.file, "rb") as raw:
+            return f"_psc/items-{file_sha256(raw)[:16]}.parquet"
 
 
 def read_plan(folder: Folder) -> Plan:
@@ -153,8 +172,8 @@ def freeze(folder: Folder, plan: Plan, items: Path | None = None) -> Plan:
     return theirs
 
 
-def list_items(items: Iterable[Item], scratch: Path) -> tuple[Path, int, int]:
-    """Write a source's items in shards, one row group each: the file, the number of shards and of items.
+def list_items(items: Iterable[Item], scratch: Path) -> Listing:
+    """Write a source's items in shards, one row group each.
 
     Shards are runs of consecutive items, balanced by bytes, the nearest thing to pixels that a listing
     tells. Memory does not grow with the number of items.
@@ -162,17 +181,23 @@ def list_items(items: Iterable[Item], scratch: Path) -> tuple[Path, int, int]:
     Raises:
         SourceNotFound: there are none.
     """
-    count, weight, listing = _spill(items, scratch / "listing.arrow")
+    listing = scratch / "listing.arrow"
+    count, total = spill(items, listing)
     if not count:
         raise SourceNotFound("the source holds no file that could be an image")
     shards = max(-(-count // MAX_SHARD_ITEMS), min(-(-count // 2), MIN_SHARDS))
-    target = scratch / "items.parquet"
-    written = 0
-    with pq.ParquetWriter(target, _ITEMS, compression="zstd") as writer:
-        for shard in _runs(_spilled(listing), weight / shards):
-            writer.write_table(pa.Table.from_pylist(shard, schema=_ITEMS), row_group_size=len(shard))
-            written += 1
-    return target, written, count
+    return write_shards(_runs(_spilled(listing), (total + count * _ITEM_COST) / shards), scratch, total)
+
+
+def write_shards(shards: Iterable[list[dict[str, Any]]], scratch: Path, source_bytes: int) -> Listing:
+    """A listing of these shards, each as rows of items."""
+    file = scratch / "items.parquet"
+    written = count = 0
+    with pq.ParquetWriter(file, ITEMS, compression="zstd") as writer:
+        for shard in shards:
+            writer.write_table(pa.Table.from_pylist(shard, schema=ITEMS), row_group_size=len(shard))
+            written, count = written + 1, count + len(shard)
+    return Listing(file, written, count, source_bytes)
 
 
 class ItemsFile:
@@ -194,20 +219,21 @@ class ItemsFile:
         self._file.close()
 
 
-def _spill(items: Iterable[Item], path: Path) -> tuple[int, int, Path]:
-    count = weight = 0
+def spill(items: Iterable[Item], path: Path) -> tuple[int, int]:
+    """Write items as an Arrow stream: how many, and their bytes in all. Memory does not grow with them."""
+    count = total = 0
     batch: list[dict[str, Any]] = []
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, _ITEMS) as writer:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, ITEMS) as writer:
         for item in items:
-            batch.append(_row(item))
+            batch.append(as_row(item))
             count += 1
-            weight += _weight(item.size)
+            total += max(item.size, 0)
             if len(batch) == _BATCH:
-                writer.write_table(pa.Table.from_pylist(batch, schema=_ITEMS))
+                writer.write_table(pa.Table.from_pylist(batch, schema=ITEMS))
                 batch = []
         if batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema=_ITEMS))
-    return count, weight, path
+            writer.write_table(pa.Table.from_pylist(batch, schema=ITEMS))
+    return count, total
 
 
 def _spilled(path: Path) -> Iterator[dict[str, Any]]:
@@ -235,7 +261,8 @@ def _weight(size: int) -> int:
     return _ITEM_COST + max(size, 0)
 
 
-def _row(item: Item) -> dict[str, Any]:
+def as_row(item: Item) -> dict[str, Any]:
+    """An item as the plan's file holds it."""
     return {
         "id": item.id,
         "path": os.fsencode(item.path),

@@ -22,7 +22,7 @@ class Request:
     all tiers.
     """
 
-    profile: str = DEFAULT_PROFILE
+    profile: str | psc_core.Profile = DEFAULT_PROFILE
     overrides: dict[str, Any] = field(default_factory=dict)
     prior: str = DEFAULT_PRIOR
     arithmetic: str = "exact"
@@ -31,6 +31,19 @@ class Request:
     size: int | None = None
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
+
+    @classmethod
+    def of_plan(cls, shared: str, params: dict[str, Any], *, prior: str | None = None) -> Request:
+        """The request that a plan was made for; ``prior``: where it is, if not under its own name."""
+        header = psc_core.SharedHeader.from_json(shared)
+        known = {name: params[name] for name in ("max_bpp", "size", "max_pixels", "max_bytes")}
+        return cls(
+            profile=header.profile,
+            prior=prior or header.prior_name,
+            arithmetic=header.arithmetic,
+            seed=header.seed,
+            **known,
+        ).absolute()
 
     def absolute(self) -> Request:
         """The same with the prior's folder, if it is one, as an absolute path: workers may run elsewhere."""

@@ -94,12 +94,16 @@ class Result:
     inherited: bool = False
     """The rows without a stream are those of another dataset: this job itself failed on none."""
     notes: dict[str, Any] = field(default_factory=dict)
+    incomplete: int = 0
+    """Images whose row stayed as it was, although this job was to change it."""
 
     @property
     def exit_code(self) -> int:
         """0 all well, 1 some inputs failed, 130 stopped by the user."""
         if self.interrupted:
             return 130
+        if self.incomplete:
+            return 1
         return 1 if self.tally.failed and not self.inherited else 0
 
     def as_dict(self) -> dict[str, Any]:

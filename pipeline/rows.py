@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,18 +61,26 @@ def encode_rows(
     *,
     shared: str,
     batch: int,
+    places: Sequence[int] | None = None,
     skip: Collection[int] = (),
+    sha256: Mapping[int, str] = MappingProxyType({}),
 ) -> Iterator[dict[str, Any]]:
-    """One row an item, in the items' order. ``skip``: places of inputs that are known to end the process."""
+    """One row an item, in the items' order.
+
+    places: of the items to take, all by default; skip: of inputs that are known to end the process; sha256:
+    what inputs must hash to, where that is known.
+    """
+    places = range(len(items)) if places is None else places
 
     def load(place: int) -> Loaded:
         item = items[place]
         if place in skip:
             said = f"encoding it ended its process {CRASH_ATTEMPTS} times"
             return Loaded(item, error=Crashed(said), attempts=CRASH_ATTEMPTS)
-        return load_input(source, item, request)
+        loaded = load_input(source, item, request)
+        return _same(loaded, sha256[place]) if place in sha256 else loaded
 
-    for loaded in _batches(_ahead(load, len(items), batch * _AHEAD), batch):
+    for loaded in _batches(_ahead(load, places, batch * _AHEAD), batch):
         yield from _encode(loaded, source, request, codec, prior, shared)
 
 
@@ -110,14 +119,22 @@ def _read(source: Source, item: Item) -> bytes:
     return data
 
 
-def _ahead(load: Callable[[int], Loaded], count: int, ahead: int) -> Iterator[Loaded]:
-    """Results of ``load(0), load(1), …`` in order, computed by threads ahead of time, within bounds on
+def _same(loaded: Loaded, sha256: str) -> Loaded:
+    """``loaded``, or the error that its bytes are others."""
+    if loaded.facts is None or loaded.facts.sha256 == sha256:
+        return loaded
+    said = f"its sha256 is {loaded.facts.sha256}, and was {sha256} when it was first encoded"
+    return Loaded(loaded.item, facts=loaded.facts, error=InputChanged(said))
+
+
+def _ahead(load: Callable[[int], Loaded], places: Sequence[int], ahead: int) -> Iterator[Loaded]:
+    """Results of ``load`` for all places in order, computed by threads ahead of time, within bounds on
     their bytes.
     """
     with ThreadPoolExecutor(_READERS, thread_name_prefix="psc-read") as pool:
         waiting: deque[Future[Loaded]] = deque()
         try:
-            for place in range(count):
+            for place in places:
                 while len(waiting) > ahead or (waiting and _held(waiting) > _AHEAD_BYTES):
                     yield waiting.popleft().result()
                 waiting.append(pool.submit(load, place))

@@ -142,6 +142,15 @@ class Folder:
             raise
         return True
 
+    def replace_from(self, name: str, local: Path) -> None:
+        """Put a finished local file in a file's place, whole and in one step. ``local`` may be gone then."""
+        if not self.is_local:
+            self.fs.put_file(str(local), self.full(name))
+            return
+        with open(local, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(local, self.full(name))
+
     def put(self, name: str, data: bytes) -> None:
         """Write a file whole, replacing what was there: for outputs that nobody commits."""
         target = self.full(name)

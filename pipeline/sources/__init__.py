@@ -75,6 +75,15 @@ class Source:
             return import_module(CONTAINERS[suffix]).read(fs, item)
         return folder.read(fs, item)
 
+    def now(self, item: Item) -> Item:
+        """The item with the size and version that it has now; a container's member, or what is gone, as it is."""
+        fs, _ = self._fs
+        return item if item.inner else folder.again(fs, item)
+
+    def absent(self, image_id: str) -> Item:
+        """An item for an id that the listing does not have: reading it says that it is not there."""
+        return Item(image_id, f"{self._fs[1]}/{image_id}", -1)
+
     def name(self, item: Item) -> str:
         """Where the item is, for people."""
         fs, _ = self._fs

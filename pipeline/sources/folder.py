@@ -34,6 +34,14 @@ def read(fs: Any, item: Item) -> bytes:
     return fs.cat_file(item.path)
 
 
+def again(fs: Any, item: Item) -> Item:
+    """The file as it is listed now, or ``item`` if it is gone."""
+    try:
+        return _item(fs.info(item.path), item.id)
+    except OSError:
+        return item
+
+
 def _matches(fs: Any, pattern: str) -> Iterator[Item]:
     found = {p: info for p, info in fs.glob(pattern, detail=True).items() if info["type"] != "directory"}
     if not found:

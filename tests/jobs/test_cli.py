@@ -53,6 +53,39 @@ PROMISED = {
         "--resume": False,
         "--json": False,
     },
+    "plan": {
+        "src": None,
+        "dataset": None,
+        "--profile": None,
+        "--prior": None,
+        "--tiers": None,
+        "--max-bpp": None,
+        "--size": None,
+        "--seed": 0,
+        "--arithmetic": "exact",
+        "--dry-run": False,
+        "--json": False,
+    },
+    "retry": {
+        "dataset": None,
+        "--status": None,
+        "--prior": None,
+        "--workers": None,
+        "--address": None,
+        "--json": False,
+    },
+    "extend": {
+        "dataset": None,
+        "dest": None,
+        "--source": None,
+        "--tier": None,
+        "--prior": None,
+        "--workers": None,
+        "--address": None,
+        "--resume": False,
+        "--json": False,
+    },
+    "clean": {"dataset": None, "--older-than": 24.0, "--dry-run": False, "--json": False},
     "export": {"dataset": None, "out": None, "--ids": None, "--all": False, "--tier": None, "--json": False},
     "info": {"path": None, "--json": False},
     "status": {"dataset": None, "--json": False},
@@ -206,6 +239,14 @@ def test_wrong_use_is_one_line_names_the_fix_and_writes_nothing(capfd, dataset, 
         (["compress", source, out_dir, "--workers", "0"], "workers"),
         (["compress", source, out_dir, "--arithmetic", "vague"], "exact"),
         (["compress", source], "--help"),
+        (["plan", source, dataset], "has a plan already"),
+        (["plan", source, out_dir, "--size", "0"], "size"),
+        (["retry", dataset, "--status", "io_error"], "unknown_format"),
+        (["retry", tmp_path], "not a PSC dataset"),
+        (["extend", dataset, out_dir, "--source", source, "--tier", "2"], "holds tiers 0 to 3"),
+        (["extend", dataset, out_dir, "--tier", "5"], "--source"),
+        (["clean", tmp_path], "not a PSC dataset"),
+        (["clean", dataset, "--older-than", "-1"], "older_than"),
         (["truncate", dataset, out_dir, "--tier", "7"], "tiers 0 to 3"),
         (["truncate", dataset, out_dir], "a tier or a number"),
         (["truncate", tmp_path, out_dir, "--tier", "0"], "not a PSC dataset"),
@@ -260,3 +301,38 @@ def test_compress_and_decompress(capfd, ray_session, tmp_path):
     code, out, _ = psc(capfd, "decompress", tmp_path / "ds", tmp_path / "out", "--json")
     assert code == 0
     assert last_json(out)["written"] == 1
+
+
+def test_plan_compress_retry_extend_clean(capfd, ray_session, tmp_path):
+    make_images(tmp_path / "src", 1, size=16)
+    (tmp_path / "src" / "late.png").write_bytes(b"?")
+    torch.set_num_threads(1)
+    asked = [tmp_path / "src", tmp_path / "ds", "--prior", "gaussian", "--size", 8, "--tiers", 1]
+    code, out, _ = psc(capfd, "plan", *asked, "--dry-run", "--json")
+    assert code == 0
+    assert not (tmp_path / "ds").exists()
+    fingerprint = last_json(out)["fingerprint"]
+    code, out, _ = psc(capfd, "plan", *asked)
+    assert (code, fingerprint in out) == (0, True)
+    assert "2 inputs" in out
+    code, _, err = psc(capfd, "compress", *asked[:-1], 2, "--resume")
+    assert (code, "tiers" in err) == (2, True)
+    code, out, _ = psc(capfd, "compress", *asked, "--workers", 1, "--resume", "--json")
+    assert (code, last_json(out)["ok"]) == (1, 1)
+    make_images(tmp_path / "more", 1, size=12, seed=1)
+    (tmp_path / "more" / "img0000.png").rename(tmp_path / "src" / "late.png")
+    code, out, _ = psc(capfd, "retry", tmp_path / "ds", "--workers", 1, "--json")
+    assert (code, last_json(out)["recovered"]) == (0, 1)
+    extend = ["extend", tmp_path / "ds", tmp_path / "more-tiers", "--source", tmp_path / "src", "--tier", 1]
+    code, out, _ = psc(capfd, *extend, "--workers", 1, "--json")
+    assert (code, [t["images"] for t in last_json(out)["tiers"]]) == (0, [2, 2])
+    left = tmp_path / "ds" / "_psc" / "spool" / "psc-x" / "half"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    code, out, _ = psc(capfd, "clean", tmp_path / "ds")
+    assert (code, left.exists()) == (0, True)
+    code, out, _ = psc(capfd, "clean", tmp_path / "ds", "--older-than", 0, "--json")
+    assert (code, last_json(out)["leftovers"]) == (0, ["_psc/spool/psc-x/half"])
+    assert not left.parent.exists()
+    code, _, _ = psc(capfd, "verify", tmp_path / "ds")
+    assert code == 0

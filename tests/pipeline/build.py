@@ -10,7 +10,7 @@ from pipeline.actors import Encoder
 from pipeline.attempts import Task
 from pipeline.plan import ItemsFile, Plan
 from pipeline.request import Request
-from pipeline.run import _plan
+from pipeline.run import compress_plan
 from pipeline.sources import Source
 from pipeline.storage import Folder
 from tests.pipeline.fake import FakeCodec, paper
@@ -21,8 +21,8 @@ def plan_dataset(source: Path | str, target: Path | str, request: Request | None
     request, folder, origin = request or paper(), Folder.at(target), Source(str(source))
     encoder = Encoder(request, origin, folder, FakeCodec(), batch=4, threads=None)
     with tempfile.TemporaryDirectory() as scratch:
-        listed = planning.list_items(origin.items(), Path(scratch))
-        plan = planning.freeze(folder, _plan(origin, request, encoder.describe(), listed), listed[0])
+        listing = planning.list_items(origin.items(), Path(scratch))
+        plan = planning.freeze(folder, compress_plan(origin, request, encoder.describe(), listing), listing.file)
     return plan, encoder
 
 

@@ -39,6 +39,9 @@ class FakeCodec(Codec):
     kills_width: int = 0
     """Decoding an image of this width ends the process."""
 
+    kills_red: int = RED_KILLS
+    """Encoding an image whose first pixel is this red ends the process."""
+
     def load(self, request, threads=None):
         if self.load_error is not None:
             raise self.load_error
@@ -57,7 +60,7 @@ class FakeCodec(Codec):
 
     def _encode(self, image, shared):
         time.sleep(self.seconds)
-        if image.shape[2] == 3 and tuple(image[0, 0]) == (RED_KILLS, 0, 0):
+        if image.shape[2] == 3 and tuple(image[0, 0]) == (self.kills_red, 0, 0):
             os._exit(9)
         if image.shape[2] == 3 and tuple(image[0, 0]) == (RED_FAILS, 0, 0):
             raise RuntimeError("no such pixels")

@@ -25,7 +25,8 @@ def a_plan(request: Request | None = None, **changes) -> Plan:
 
 
 def listed(tmp_path, given: list[Item]) -> tuple[Plan, ItemsFile]:
-    file, shards, count = planning.list_items(given, tmp_path)
+    listing = planning.list_items(given, tmp_path)
+    file, shards, count = listing.file, listing.shards, listing.items
     folder = Folder.at(tmp_path / "ds")
     plan = planning.freeze(folder, a_plan(shards=shards, items=count, items_file="_psc/items.parquet"), file)
     return plan, ItemsFile(folder, plan)

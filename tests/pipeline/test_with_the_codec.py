@@ -9,6 +9,7 @@ from PIL import Image
 from pipeline.audit import verify
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
+from pipeline.extend import extend
 from pipeline.rates import truncate
 from pipeline.request import Request
 from pipeline.restore import decompress
@@ -86,3 +87,15 @@ def test_a_rate_cap_at_encoding_equals_truncating_to_it(dataset, request_, tmp_p
 def test_the_plan_holds_the_header_that_the_codec_writes(dataset, request_):
     prior = Codec().load(request_)
     assert Dataset.open(str(dataset)).plan.shared == Codec().shared(request_, prior)
+
+
+def test_extending_continues_the_streams(dataset, tmp_path):
+    truncate(str(dataset), str(tmp_path / "low"), tier=0)
+    options = {"source": str(dataset.parent / "src"), "workers": 2}
+    result = extend(str(tmp_path / "low"), str(tmp_path / "two"), tier=1, **options)
+    assert result.notes == {"not_extended": 0}
+    extend(str(tmp_path / "two"), str(tmp_path / "three"), tier=2, **options)
+    direct = Dataset.open(str(dataset)).arrow().to_table().drop_columns("nfe")
+    extended = Dataset.open(str(tmp_path / "three")).arrow().to_table().drop_columns("nfe")
+    assert extended.equals(direct)
+    assert verify(str(tmp_path / "two"), deep=5).exit_code == 0

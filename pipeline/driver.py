@@ -1,0 +1,132 @@
+"""What every job over shards shares: workers that are started and checked, their tasks, the count of what is
+committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import commit
+from pipeline.attempts import Task
+from pipeline.cluster import cluster, shares, starter
+from pipeline.dispatch import Dispatcher
+from pipeline.errors import JobFailed
+from pipeline.interrupt import drain_on_interrupt
+from pipeline.plan import ItemsFile, Plan
+from pipeline.results import Result, Tally
+from pipeline.storage import Folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    """Workers on a cluster. ``shared`` is the stream header that they would write; ``stop`` is whether the
+    user asked to.
+    """
+
+    ray: Any
+    start: Callable[[], Any]
+    workers: int
+    shared: str
+    stop: Callable[[], bool]
+
+    def work(self, plan: Plan, target: Folder, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
+        """Run tasks and yield what each shard's gave, as they finish. Raises what the dispatcher raises."""
+        items = ItemsFile(target, plan)
+        stored = self.ray.put(plan)
+
+        def check(shared: str) -> None:
+            if shared != plan.shared:
+                raise JobFailed(f"the workers differ in what they would write: {shared} is not {plan.shared}")
+
+        def call(actor: Any, task: Task) -> Any:
+            return actor.run.remote(stored, task, items.shard(task.shard))
+
+        workers = min(self.workers, plan.shards)
+        dispatcher = Dispatcher(self.ray, self.start, workers, check=check, call=call, stop=self.stop)
+        try:
+            yield from (result for task, result in dispatcher.run(iter(tasks)) if task.probe is None)
+        finally:
+            items.close()
+
+
+@contextmanager
+def crew(
+    kind: type,
+    *args: Any,
+    workers: int | None,
+    address: str | None,
+    on_stop: Callable[[], None],
+    **options: Any,
+) -> Iterator[Crew]:
+    """Connect to Ray and start a first actor of ``kind``.
+
+    Raises:
+        BadRequest: no such cluster, or no worker.
+        PscError: what kept the actor's prior from loading.
+        JobFailed: the actor ended.
+    """
+    with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
+        count, share = shares(ray.cluster_resources(), workers)
+        start = starter(ray, kind, share, *args, threads=share.threads, **options)
+        first = start()
+        shared = _describe(ray, first)
+        yield Crew(ray=ray, start=_reusing(first, start), workers=count, shared=shared, stop=stop)
+
+
+def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tally], None]) -> None:
+    """Do the shards that have no marker."""
+    tally = committed(target, plan)
+    progress(tally)
+    done = set(commit.committed_shards(target))
+    counts = ItemsFile(target, plan)
+    tasks = (Task(shard, counts.count(shard)) for shard in range(plan.shards) if shard not in done)
+    try:
+        for marker in hands.work(plan, target, tasks):
+            tally.add(marker)
+            progress(tally)
+    finally:
+        counts.close()
+
+
+def committed(target: Folder, plan: Plan) -> Tally:
+    """Sums over what is committed: one listing and the markers."""
+    tally = Tally(plan)
+    for marker in commit.read_markers(target, commit.committed_shards(target)):
+        tally.add(marker)
+    return tally
+
+
+def is_done(target: Folder, plan: Plan) -> bool:
+    return len(commit.committed_shards(target)) == plan.shards
+
+
+def finish(target: Folder, plan: Plan, began: float, *, stopped: bool, **options: Any) -> Result:
+    """The result of a job that ended, or was stopped. Raises :class:`JobFailed` if shards are missing
+    otherwise.
+    """
+    tally = committed(target, plan)
+    missing = plan.shards - tally.shards
+    if missing and not stopped:
+        raise JobFailed(f"{missing} of {plan.shards} shards are not committed; run again with --resume")
+    if not missing:
+        target.sweep_spool()
+    seconds = time.monotonic() - began
+    return Result(dataset=target.url, tally=tally, seconds=seconds, interrupted=bool(missing), **options)
+
+
+def _describe(ray: Any, actor: Any) -> str:
+    try:
+        return ray.get(actor.describe.remote())
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayActorError as error:
+        raise JobFailed(f"the first worker ended while it started: {str(error).splitlines()[0]}") from None
+
+
+def _reusing(first: Any, start: Callable[[], Any]) -> Callable[[], Any]:
+    ready = [first]
+    return lambda: ready.pop() if ready else start()
