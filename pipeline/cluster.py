@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -57,24 +58,45 @@ def cluster(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def shares(resources: dict[str, float], workers: int | None) -> tuple[int, Share]:
+def resources(ray: Any) -> list[dict[str, float]]:
+    """What each living node of the cluster has: CPU, GPU, memory in bytes."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def shares(nodes: Sequence[dict[str, float]], workers: int | None) -> tuple[int, Share]:
     """How many workers, and what each gets: by default one a GPU, or else one a CPU as far as memory goes.
 
-    One torch thread a worker: small networks run up to ten times slower on several threads that contend.
+    A share is as large as it can be with every worker whole on one node. One torch thread a CPU of a worker:
+    small networks run up to ten times slower on threads that contend.
 
     Raises:
         BadRequest: ``workers`` is below 1.
     """
-    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    # A worker that needs a GPU finds none on the other nodes.
+    able = [node for node in nodes if not gpus or node.get("GPU", 0.0)]
     if workers is None:
-        fitting = int(resources.get("memory", _WORKER_BYTES * cpus) // _WORKER_BYTES)
-        workers = int(gpus) if gpus >= 1 else max(1, min(int(cpus), fitting))
+        workers = int(gpus) if gpus >= 1 else max(1, sum(_workers(node) for node in able))
     if workers < 1:
         raise BadRequest(f"workers {workers}: expected at least 1")
-    each = cpus / workers
+    each = _largest_share([node.get("CPU", 0.0) for node in able], workers)
     cpu_share = float(int(each)) if each >= 1 else int(1000 * each) / 1000
-    gpu_share = min(1.0, gpus / workers) if gpus else 0.0
+    # A fraction is one of one device: no worker spans two.
+    devices = [1.0] * int(gpus)
+    gpu_share = int(1000 * _largest_share(devices, workers)) / 1000
     return workers, Share(cpu_share, gpu_share, max(1, int(each)))
+
+
+def _workers(node: dict[str, float]) -> int:
+    cpus = node.get("CPU", 0.0)
+    return int(min(cpus, node.get("memory", _WORKER_BYTES * cpus) // _WORKER_BYTES))
+
+
+def _largest_share(sizes: Sequence[float], workers: int) -> float:
+    """The largest share of which ``workers`` fit into bins of these sizes; 0 into none."""
+    nodes = Counter(size for size in sizes if size > 0)
+    shares = sorted({size / k for size in nodes for k in range(1, workers + 1)}, reverse=True)
+    return next((s for s in shares if sum(n * int(size / s + 1e-9) for size, n in nodes.items()) >= workers), 0.0)
 
 
 def starter(ray: Any, kind: type, share: Share, *args: Any, **options: Any) -> Callable[[], Any]:

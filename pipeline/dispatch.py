@@ -47,6 +47,7 @@ class Dispatcher:
         self._slots = [_Slot() for _ in range(workers)]
         self._attempts = Attempts()
         self._again: deque[Task] = deque()
+        self._exhausted = False
 
     def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Any]]:
         """Yield each finished task and what it returned.
@@ -56,13 +57,14 @@ class Dispatcher:
         """
         try:
             while True:
-                if not self._stop():
+                stopping = self._stop()
+                if not stopping:
                     self._fill(tasks)
-                elif not any(slot.running for slot in self._slots):
+                # A worker that is still starting may wait for a place that a lost node had.
+                nothing_left = self._exhausted and not self._again
+                if (stopping or nothing_left) and not any(slot.running for slot in self._slots):
                     return
                 waiting = [ref for slot in self._slots for ref in self._refs(slot)]
-                if not waiting:
-                    return
                 ready, _ = self._ray.wait(waiting, num_returns=1, timeout=_POLL)
                 for ref in ready:
                     yield from self._arrived(ref)
@@ -81,6 +83,7 @@ class Dispatcher:
                     continue
                 task = self._again.popleft() if self._again else next(tasks, None)
                 if task is None:
+                    self._exhausted = True
                     return
                 if slot.handle is None:
                     self._again.appendleft(task)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import commit
 from pipeline.attempts import Task
-from pipeline.cluster import cluster, shares, starter
+from pipeline.cluster import cluster, resources, shares, starter
 from pipeline.dispatch import Dispatcher
 from pipeline.errors import JobFailed
 from pipeline.interrupt import drain_on_interrupt
@@ -70,7 +70,7 @@ def crew(
         JobFailed: the actor ended.
     """
     with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
-        count, share = shares(ray.cluster_resources(), workers)
+        count, share = shares(resources(ray), workers)
         start = starter(ray, kind, share, *args, threads=share.threads, **options)
         first = start()
         shared = _describe(ray, first)

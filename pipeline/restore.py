@@ -10,7 +10,7 @@ from typing import Any
 
 import psc_core
 from pipeline.attempts import Task
-from pipeline.cluster import cluster, shares, starter
+from pipeline.cluster import cluster, resources, shares, starter
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
 from pipeline.decoder import FORMATS, Decoder, Wanted, decoded, picture
@@ -142,7 +142,7 @@ def _there(
 ) -> None:
     rows = {marker["shard"]: marker["status"].get(OK, 0) for marker in opened.markers}
     with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
-        count, share = shares(ray.cluster_resources(), workers)
+        count, share = shares(resources(ray), workers)
         start = starter(ray, Decoder, share, request, opened, target, wanted, names, codec, threads=share.threads)
         dispatcher = Dispatcher(
             ray,

@@ -9,28 +9,36 @@ GIB = 1024**3
 
 
 @pytest.mark.parametrize(
-    ("resources", "workers", "expected"),
+    ("nodes", "workers", "expected"),
     [
-        ({"CPU": 2.0, "memory": 16 * GIB}, None, (2, Share(1.0, 0.0, 1))),
-        ({"CPU": 2.0, "memory": 16 * GIB}, 1, (1, Share(2.0, 0.0, 2))),
-        ({"CPU": 64.0, "memory": 16 * GIB}, None, (8, Share(8.0, 0.0, 8))),
-        ({"CPU": 1.0, "memory": 1 * GIB}, None, (1, Share(1.0, 0.0, 1))),
-        ({"CPU": 16.0, "GPU": 2.0}, None, (2, Share(8.0, 1.0, 8))),
-        ({"CPU": 16.0, "GPU": 1.0}, 4, (4, Share(4.0, 0.25, 4))),
-        ({"CPU": 2.0}, 3, (3, Share(0.666, 0.0, 1))),
+        ([{"CPU": 2.0, "memory": 16 * GIB}], None, (2, Share(1.0, 0.0, 1))),
+        ([{"CPU": 2.0, "memory": 16 * GIB}], 1, (1, Share(2.0, 0.0, 2))),
+        ([{"CPU": 64.0, "memory": 16 * GIB}], None, (8, Share(8.0, 0.0, 8))),
+        ([{"CPU": 1.0, "memory": 1 * GIB}], None, (1, Share(1.0, 0.0, 1))),
+        ([{"CPU": 16.0, "GPU": 2.0}], None, (2, Share(8.0, 1.0, 8))),
+        ([{"CPU": 16.0, "GPU": 1.0}], 4, (4, Share(4.0, 0.25, 4))),
+        ([{"CPU": 2.0}], 3, (3, Share(0.666, 0.0, 1))),
+        ([{"memory": 1 * GIB}, {"CPU": 3.0}, {"CPU": 3.0}], 1, (1, Share(3.0, 0.0, 3))),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 4, (4, Share(1.0, 0.0, 1))),
+        ([{"CPU": 8.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}], None, (2, Share(4.0, 1.0, 4))),
+        ([{"CPU": 4.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}], 4, (4, Share(2.0, 0.5, 2))),
+        ([{"CPU": 2.0, "GPU": 1.0}, {"CPU": 2.0}], 3, (3, Share(0.666, 0.333, 1))),
     ],
 )
-def test_every_worker_fits(resources, workers, expected):
-    assert shares(resources, workers) == expected
+def test_every_worker_fits_on_a_node(nodes, workers, expected):
+    assert shares(nodes, workers) == expected
     count, share = expected
-    assert share.cpus * count <= resources["CPU"]
-    assert share.gpus * count <= resources.get("GPU", 0)
+    places = [
+        min(int(node.get(kind, 0.0) / size + 1e-9) for kind, size in (("CPU", share.cpus), ("GPU", share.gpus)) if size)
+        for node in nodes
+    ]
+    assert sum(places) >= count
 
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_worker_is_refused(workers):
     with pytest.raises(BadRequest):
-        shares({"CPU": 2.0}, workers)
+        shares([{"CPU": 2.0}], workers)
 
 
 def test_an_address_where_nobody_answers_is_refused(monkeypatch):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +21,7 @@ from psc_core.errors import PriorNotFound, UnknownProfile
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
 from tests.pipeline.fake import RED_FAILS, RED_KILLS, FakeCodec, paper
-
-ROOT = Path(__file__).parents[2]
+from tests.pipeline.faults import DRIVER, start, wait_for_commits
 
 
 @pytest.fixture
@@ -172,32 +168,10 @@ def test_two_drivers_at_once_make_one_dataset(ray_session, source, tmp_path):
     assert parts(tmp_path / "ds") == parts(tmp_path / "undisturbed")
 
 
-DRIVER = """
-import sys
-from pipeline.request import Request
-from pipeline.restore import decompress
-from pipeline.run import compress
-from tests.pipeline.fake import FakeCodec, paper
-codec = FakeCodec(seconds=0.15)
-result = compress(sys.argv[1], sys.argv[2], paper(), codec=codec, workers=2, on_stop=lambda: print("draining"))
-print(result.tally.shards)
-raise SystemExit(result.exit_code)
-"""
-
-
-def start_driver(source: Path, target: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", DRIVER, str(source), str(target)]
-    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 60
-    while not list(target.glob("_psc/commits/*.json")) and time.monotonic() < deadline:
-        assert driver.poll() is None
-        time.sleep(0.02)
-    return driver
-
-
 def test_a_killed_driver_and_a_resume_give_the_undisturbed_bytes(ray_session, source, tmp_path):
     make_dataset(source, tmp_path / "undisturbed")
-    driver = start_driver(source, tmp_path / "ds")
+    driver = start(DRIVER, source, tmp_path / "ds", 0.15)
+    wait_for_commits(driver, tmp_path / "ds", 1)
     driver.kill()
     driver.wait()
     assert not Dataset.open(str(tmp_path / "ds")).complete
@@ -207,7 +181,8 @@ def test_a_killed_driver_and_a_resume_give_the_undisturbed_bytes(ray_session, so
 
 
 def test_ctrl_c_drains_and_can_be_resumed(ray_session, source, tmp_path):
-    driver = start_driver(source, tmp_path / "ds")
+    driver = start(DRIVER, source, tmp_path / "ds", 0.15)
+    wait_for_commits(driver, tmp_path / "ds", 1)
     driver.send_signal(signal.SIGINT)
     out, _ = driver.communicate(timeout=60)
     opened = Dataset.open(str(tmp_path / "ds"))
