@@ -34,10 +34,10 @@ def decompress(source: str, out: str, **options) -> Restored:
 @click.option("--ids", multiple=True, metavar="ID,…", help="Only these images: ids, or @FILE with one a line.")
 @click.option(
     "--format",
-    type=click.Choice(["png", "webp", "jpg"]),
+    type=click.Choice(["png", "webp", "jpg", "parquet"]),
     default="png",
     show_default=True,
-    help="Of the pictures; png and webp are lossless.",
+    help="Of the pictures; png and webp are lossless. parquet: files of rows with a PNG each.",
 )
 @click.option("--prior", metavar="PRIOR", help="Where the prior is, if not under its own name.")
 @click.option("--workers", type=int, metavar="N", help="Ray actors.  [default: none, decode in this process]")

@@ -1,30 +1,22 @@
-"""Decoding one part of a dataset into picture files: what a worker does, or this process when there are none."""
+"""Decoding one part of a dataset into pictures: what a worker does, or this process when there are none."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from pipeline.attempts import Task
 from pipeline.codec import Codec, stream_under
 from pipeline.dataset import Dataset
 from pipeline.errors import Crashed
 from pipeline.names import Names
+from pipeline.pictures import pictures
 from pipeline.request import Request
 from pipeline.rows import CRASH_ATTEMPTS
 from pipeline.storage import Folder
 from psc_core.errors import InvalidPrior, WrongArithmetic, WrongPrior
 
-FORMATS: dict[str, dict[str, Any]] = {
-    "png": {},
-    "webp": {"lossless": True},
-    "jpg": {"quality": 95, "subsampling": 0},
-}
 _CONFIGURATION = (WrongPrior, WrongArithmetic, InvalidPrior)
 
 
@@ -77,14 +69,20 @@ class Decoder:
         crashed = Crashed(f"decoding it ended its process {CRASH_ATTEMPTS} times")
         failed = [_failure(streams[place][0], crashed) for place in sorted(task.skip) if low <= place < high]
         written = 0
-        for group in groups((streams[place] for place in places), wanted.batch):
-            for image_id, pixels in decoded(group, self._codec, self._prior, wanted.bpp, wanted.restore):
-                if isinstance(pixels, Exception):
-                    failed.append(_failure(image_id, pixels))
-                    continue
-                self._out.put(self._names(image_id), picture(pixels, wanted.format))
-                written += 1
-            progress(len(group))
+        sink = pictures(self._out, self._names, wanted.format, task.shard)
+        try:
+            for group in groups((streams[place] for place in places), wanted.batch):
+                for image_id, pixels in decoded(group, self._codec, self._prior, wanted.bpp, wanted.restore):
+                    if isinstance(pixels, Exception):
+                        failed.append(_failure(image_id, pixels))
+                        continue
+                    sink.add(image_id, pixels)
+                    written += 1
+                progress(len(group))
+        except BaseException:
+            sink.discard()
+            raise
+        sink.discard() if task.probe is not None or not written else sink.close()
         return {"written": written, "failed": failed}
 
 
@@ -103,14 +101,6 @@ def decoded(
     results = iter(_pixels([s for _, s in cut if not isinstance(s, Exception)], codec, prior, restore))
     for name, stream in cut:
         yield name, stream if isinstance(stream, Exception) else next(results)
-
-
-def picture(pixels: np.ndarray, format: str = "png") -> bytes:
-    """uint8 (H, W, 1 or 3) as an image file of one of ``FORMATS``."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    file = io.BytesIO()
-    image.save(file, "JPEG" if format == "jpg" else format.upper(), **FORMATS[format])
-    return file.getvalue()
 
 
 def groups(streams: Iterable[tuple[str, Any]], batch: int) -> Iterator[list[tuple[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Decompress: a dataset, or one ``.psc`` file, back to picture files."""
+"""Decompress: a dataset, or one ``.psc`` file, back to pictures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import psc_core
 from pipeline.attempts import Task
-from pipeline.cluster import cluster, resources, shares, starter
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
-from pipeline.decoder import FORMATS, Decoder, Wanted, decoded, picture
+from pipeline.decoder import Decoder, Wanted, decoded
 from pipeline.dispatch import Dispatcher
+from pipeline.driver import crew
 from pipeline.errors import BadRequest, NotADataset
-from pipeline.interrupt import drain_on_interrupt
 from pipeline.names import Names
+from pipeline.pictures import FORMATS, PARQUET, picture, suffix_of
 from pipeline.plan import PLAN
 from pipeline.request import Request
 from pipeline.schema import OK
@@ -71,6 +71,9 @@ def decompress(
     on_stop: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Decode a dataset (or those of its images in ``ids``) into files ``out``/ID.png, or one ``.psc`` file.
+
+    format: of the files; or "parquet", which writes ``out``/part-00007.parquet for shard 7, with the columns
+    image_id, width, height and image (a struct of the bytes of a PNG, and its name).
 
     tier: decode tiers 0..tier, of the images that have them; bpp: decode each image from at most that many
     bits a pixel; prior: where the prior is, if not under the name that the streams give; workers: Ray
@@ -141,23 +144,22 @@ def _there(
     address: str | None,
 ) -> None:
     rows = {marker["shard"]: marker["status"].get(OK, 0) for marker in opened.markers}
-    with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
-        count, share = shares(resources(ray), workers)
-        start = starter(ray, Decoder, share, request, opened, target, wanted, names, codec, threads=share.threads)
+    parts = (request, opened, target, wanted, names, codec)
+    with crew(Decoder, *parts, workers=workers, address=address, on_stop=on_stop) as hands:
         dispatcher = Dispatcher(
-            ray,
-            start,
-            min(count, max(1, len(rows))),
+            hands.ray,
+            hands.start,
+            min(hands.workers, max(1, len(rows))),
             check=lambda said: None,
             call=lambda actor, task: actor.run.remote(task),
-            stop=stop,
+            stop=hands.stop,
         )
         tasks = (Task(shard, number) for shard, number in rows.items() if number)
         for task, part in dispatcher.run(tasks):
             if task.probe is None:
                 result.add(part)
                 progress(result.written + result.failures, result.images)
-        result.interrupted = stop() and result.written + result.failures < result.images
+        result.interrupted = hands.stop() and result.written + result.failures < result.images
 
 
 def _named(opened: Dataset, wanted: Wanted) -> tuple[Names, int]:
@@ -166,11 +168,13 @@ def _named(opened: Dataset, wanted: Wanted) -> tuple[Names, int]:
         opened.check_tier(wanted.tier)
     if wanted.ids is not None:
         opened.check_ids(wanted.ids)
-        return Names.of(sorted(wanted.ids), wanted.format), len(wanted.ids)
-    return Names.of(opened.ids(), wanted.format), opened.tally().ok
+        return Names.of(sorted(wanted.ids), suffix_of(wanted.format)), len(wanted.ids)
+    return Names.of(opened.ids(), suffix_of(wanted.format)), opened.tally().ok
 
 
 def _one_file(folder: Folder, out: str, wanted: Wanted, prior: str | None, codec: Codec) -> Restored:
+    if wanted.format == PARQUET:
+        raise BadRequest("format 'parquet' is for a dataset; this is one file: png, webp or jpg")
     if wanted.ids:
         raise BadRequest("--ids chooses images of a dataset; this is one file")
     data = folder.fs.cat_file(folder.path)
@@ -216,5 +220,5 @@ def _check(wanted: Wanted) -> None:
         raise BadRequest(f"bpp {wanted.bpp}: expected a number above 0")
     if wanted.restore not in RESTORE:
         raise BadRequest(f"restore {wanted.restore!r}: expected one of {', '.join(RESTORE)}")
-    if wanted.format not in FORMATS:
-        raise BadRequest(f"format {wanted.format!r}: expected one of {', '.join(FORMATS)}")
+    if wanted.format not in (*FORMATS, PARQUET):
+        raise BadRequest(f"format {wanted.format!r}: expected one of {', '.join((*FORMATS, PARQUET))}")

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,17 +153,17 @@ class Folder:
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file whole, replacing what was there: for outputs that nobody commits."""
-        target = self.full(name)
         if not self.is_local:
-            self.fs.pipe_file(target, data)
+            self.fs.pipe_file(self.full(name), data)
             return
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        passing = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
-        try:
-            Path(passing).write_bytes(data)
-            os.replace(passing, target)
-        finally:
-            Path(passing).unlink(missing_ok=True)
+        _replacing(self.full(name), lambda passing: Path(passing).write_bytes(data))
+
+    def put_from(self, name: str, local: Path) -> None:
+        """:meth:`put` for a local file, which stays."""
+        if not self.is_local:
+            self.fs.put_file(str(local), self.full(name))
+            return
+        _replacing(self.full(name), lambda passing: shutil.copyfile(local, passing))
 
     @contextmanager
     def spool(self) -> Iterator[str]:
@@ -179,6 +179,17 @@ class Folder:
         """Remove what killed workers left in the making; only once everything is committed."""
         if self.is_local:
             shutil.rmtree(self.full("_psc/spool"), ignore_errors=True)
+
+
+def _replacing(target: str, write: Callable[[str], Any]) -> None:
+    """Have a file written beside ``target``, and move it there."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    passing = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        write(passing)
+        os.replace(passing, target)
+    finally:
+        Path(passing).unlink(missing_ok=True)
 
 
 def _link(local: Path, target: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from pipeline.errors import AlreadyADataset, JobFailed, PlanDiffers, SourceNotFo
 from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
+from pipeline.sources import Source
 from psc_core.errors import PriorNotFound, UnknownProfile
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
@@ -220,3 +223,29 @@ def test_an_image_that_ends_its_decoder_is_told_and_no_other(ray_session, source
     assert {f["code"] for f in result.failed} == {"crashed"}
     assert result.written == 20 - len(victims)
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 2}])
+def test_decompress_to_parquet(ray_session, source, tmp_path, options):
+    make_dataset(source, tmp_path / "ds")
+    out = tmp_path / "out"
+    result = decompress(str(tmp_path / "ds"), str(out), format="parquet", codec=FakeCodec(kills_width=0), **options)
+    assert (result.written, result.exit_code) == (20, 0)
+    decompress(str(tmp_path / "ds"), str(tmp_path / "files"), codec=FakeCodec())
+    rows = ds.dataset(out, format="parquet").to_table().to_pylist()
+    assert [row["image_id"] for row in rows] == sorted(p.name for p in source.iterdir())
+    assert {r["image"]["path"]: r["image"]["bytes"] for r in rows} == {
+        p.name: p.read_bytes() for p in (tmp_path / "files").iterdir()
+    }
+    assert all(Image.open(io.BytesIO(r["image"]["bytes"])).size == (r["width"], r["height"]) for r in rows)
+    assert sum(1 for _ in Source(str(out)).items()) == 20
+    assert not [p for p in out.iterdir() if p.suffix != ".parquet"]
+
+
+def test_an_image_that_ends_its_decoder_is_missing_in_the_parquet_alone(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "ds")
+    options = {"format": "parquet", "workers": 2, "codec": FakeCodec(kills_width=26)}
+    result = decompress(str(tmp_path / "ds"), str(tmp_path / "out"), **options)
+    ids = ds.dataset(tmp_path / "out", format="parquet").to_table()["image_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == result.written == 17
+    assert not set(ids) & {f["image_id"] for f in result.failed}
