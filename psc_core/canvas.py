@@ -34,21 +34,21 @@ def count_canvases(height: int, width: int, limit: int) -> int:
 def pad_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
     """Reflect ``image`` (H, W, C) at its lower and right border up to the next multiples of ``multiple``."""
     height, width = image.shape[:2]
-    rows = _reflect(height, -(-height // multiple) * multiple)
-    columns = _reflect(width, -(-width // multiple) * multiple)
+    rows = reflected(height, -(-height // multiple) * multiple)
+    columns = reflected(width, -(-width // multiple) * multiple)
     return image[rows][:, columns]
 
 
 def _cut(length: int, limit: int) -> list[tuple[int, int]]:
-    # Inner borders fall on multiples of 16 where the limit is one, so that only the last canvas needs padding.
+    # Inner borders fall on multiples of 32 (or 16) where the limit is one, so that only the last canvas needs padding.
     count = -(-length // limit)
-    unit = 16 if limit % 16 == 0 else 1
+    unit = next((u for u in (32, 16) if limit % u == 0), 1)
     size = -(-length // (count * unit)) * unit
     edges = [min(i * size, length) for i in range(count)] + [length]
     return list(pairwise(edges))
 
 
-def _reflect(length: int, padded: int) -> np.ndarray:
+def reflected(length: int, padded: int) -> np.ndarray:
     """Indices 0..padded-1 folded back into 0..length-1 (edge pixel not repeated, except for length 1)."""
     if length == 1:
         return np.zeros(padded, dtype=np.intp)

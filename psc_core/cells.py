@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -27,12 +29,25 @@ class Cells:
     def empty(self) -> bool:
         return not bool((self.kind != UNKNOWN).any())
 
-    def project(self, x_BSCHW: Tensor) -> Tensor:
-        """The nearest samples whose coefficients all lie in their cells; float32 on the pixel grid."""
+    def alone(self, canvas: int) -> Cells:
+        """One canvas's cells, in half the memory: integers up to 2^24, and the open bounds, are whole in float32."""
+        own, part = copy(self), slice(canvas, canvas + 1)
+        own.low, own.high, own.kind = self.low[part].float(), self.high[part].float(), self.kind[part].clone()
+        return own
+
+    def project(self, x_BSCHW: Tensor, inset: float) -> Tensor:
+        """The nearest samples whose coefficients all lie in their cells; float32 on the pixel grid.
+
+        inset: share of its width that a significant cell gives up at each end, 0 to 0.5. Where the network's estimate
+        falls outside of the cell, the truth's mean is well inside: the border is the worst place of the cell for it.
+        """
         shape = x_BSCHW.shape
         grid = fixed.to_grid(x_BSCHW).flatten(0, 1)
         z = self.basis.analyse(grid).view(shape[0], shape[1], -1)
-        moved = torch.minimum(torch.maximum(z, self.low[:, None]), self.high[:, None]) - z
+        low, high = self.low.double(), self.high.double()
+        margin = ((high - low) * (self.kind == SIGNIFICANT) * inset).round()
+        low, high = (low + margin)[:, None], (high - margin)[:, None]
+        moved = torch.minimum(torch.maximum(z, low), high) - z
         grid = grid + self.basis.synthesize(moved)
         return fixed.from_grid(fixed.clamp_grid(grid)).view(shape)
 

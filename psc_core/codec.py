@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -23,11 +23,12 @@ from psc_core.errors import (
     WrongArithmetic,
     WrongPrior,
 )
+from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
-from psc_core.profiles import Profile, get_profile
+from psc_core.profiles import ArchiveProfile, Profile, get_profile
 from psc_core.published import PublishedCanvases
 from psc_core.sides import DecoderSide, EncoderSide
-from psc_core.structured import StructuredCanvases
+from psc_core.structured import Piece, StructuredCanvases
 
 CODECS: dict[str, Any] = {"psc": PublishedCanvases, "structured": StructuredCanvases}
 RESTORATIONS = ("mean", "perceptual")
@@ -116,16 +117,16 @@ def decode_batch(
         _check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
     outputs = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s in chosen]
-    work: dict[tuple, list[_Work]] = {}
-    for i, stream in enumerate(chosen):
-        for k, canvas in enumerate(_canvases(stream.image, stream.shared.profile)):
-            held = tuple(len(tier_.chunks[k :: stream.canvases]) for tier_ in stream.tiers)
-            alike = (stream.shared.profile.digest, stream.shared.seed, held)
-            work.setdefault(alike, []).append(_Work(i, k, canvas))
-    for items in work.values():
-        profile, seed = chosen[items[0].image].shared.profile, chosen[items[0].image].shared.seed
-        for batch in _batches(items, prior, profile):
-            for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, profile, seed, restore), strict=True):
+    for items in _alike(chosen, restore):
+        shared = chosen[items[0].image].shared
+        if _joint(chosen[items[0].image], restore):
+            pieces = _pieces(items, chosen, prior, shared)
+            outputs[items[0].image][:] = Mosaic(
+                prior, cast("ArchiveProfile", shared.profile), pieces, shared.seed
+            ).restore()
+            continue
+        for batch in _batches(items, prior, shared.profile):
+            for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, shared, restore), strict=True):
                 c = item.canvas
                 outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
     return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
@@ -170,16 +171,53 @@ def _encode_canvases(
     return [_Piece(t, calls, seconds, e) for t, e in zip(tiers, estimates, strict=True)]
 
 
-def _decode_canvases(
-    batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, profile: Profile, seed: int, restore: str
-) -> list[np.ndarray]:
-    canvases = _coder(prior, profile, batch, seed)
+def _joint(stream: Stream, restore: str) -> bool:
+    """Whether an image's canvases are restored together; guidance by gradients takes a canvas at a time."""
+    return restore == "mean" and stream.canvases > 1 and stream.shared.profile.codec == "structured"
+
+
+def _alike(streams: Sequence[Stream], restore: str) -> list[list[_Work]]:
+    """Canvases that replay in lockstep: of one profile, seed and number of chunks; or those of one joint image."""
+    work: dict[tuple, list[_Work]] = {}
+    for i, stream in enumerate(streams):
+        joint = _joint(stream, restore)
+        for k, canvas in enumerate(_canvases(stream.image, stream.shared.profile)):
+            alike = (i,) if joint else (stream.shared.profile.digest, stream.shared.seed, _held(stream, k))
+            work.setdefault(alike, []).append(_Work(i, k, canvas))
+    return list(work.values())
+
+
+def _held(stream: Stream, canvas: int) -> tuple[int, ...]:
+    """Chunks of one canvas in every tier: a byte budget may end between canvases."""
+    return tuple(len(tier.chunks[canvas :: stream.canvases]) for tier in stream.tiers)
+
+
+def _pieces(items: Sequence[_Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
+    """The canvases of one image, replayed."""
+    found: dict[int, Piece] = {}
+    for held in {_held(streams[w.image], w.key) for w in items}:
+        same = [w for w in items if _held(streams[w.image], w.key) == held]
+        for batch in _batches(same, prior, shared.profile):
+            replayed = _replay(batch, streams, prior, shared)
+            found |= {w.key: replayed.piece(b, w.canvas) for b, w in enumerate(batch)}
+    return [found[w.key] for w in items]
+
+
+def _replay(batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Any:
+    """The codec's state after all chunks of a batch of canvases."""
+    canvases = _coder(prior, shared.profile, batch, shared.seed)
     for number in range(len(streams[batch[0].image].tiers)):
         per_canvas = [streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch]
         for chunks in zip(*per_canvas, strict=True):
             canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
             _check_states(canvases.state_hashes(), chunks, number)
-    restored = canvases.restore(restore)
+    return canvases
+
+
+def _decode_canvases(
+    batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader, restore: str
+) -> list[np.ndarray]:
+    restored = _replay(batch, streams, prior, shared).restore(restore)
     sizes = [(w.canvas.height, w.canvas.width) for w in batch]
     return [prior.to_pixels(x)[:h, :w] for x, (h, w) in zip(restored, sizes, strict=True)]
 

@@ -113,15 +113,18 @@ class ArchiveProfile(Profile):
     eta: float = 0.0
     shrink: float = 8.0
     """How many samples the pooled variance is worth."""
-    threshold: float = 0.25
+    threshold: float = 0.06
     """A coefficient is measured when its variance exceeds this share of the squared step."""
-    dead_zone: float = 0.8
+    dead_zone: float = 1.0
     """Half-width of the zero bin over the step."""
+    inset: float = 0.4
+    """Share of its width that a significant cell gives up at each end when samples are put into it."""
     law: str = "mixed"
     refine_floor: float = 0.1
     """Share of even odds mixed into a halving's law."""
-    restore_samples: int = 8
-    restore_steps: int = 4
+    restore_samples: int = 4
+    """``mean`` restoration: how many posterior samples are averaged; the second half mirrors the first's noise."""
+    restore_steps: int = 6
     restore_heat: float = 0.5
     restore_cold: float = 0.1
     restore_eta: float = 1.0

@@ -5,24 +5,35 @@ their bits are measured at once; later tiers refine. Encoder and decoder run the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from psc_core.canvas import Canvas
 from psc_core.cells import Cells
 from psc_core.exact import fixed, noise
 from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
-from psc_core.samplers.ddrm import ddrm
+from psc_core.samplers.ddrm import Noise, ddrm
 from psc_core.samplers.pigdm import pigdm
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
 from psc_core.variance import initial_variance, posterior_variance
 from psc_core.windows import WindowBasis
 
-_SENSING, _RESTORING, _GUIDING = range(3)
+_SENSING, RESTORING, _GUIDING = range(3)
+
+
+class Piece(NamedTuple):
+    """A canvas replayed: what is known of it, and its estimate (C, h, w), padded to whole windows."""
+
+    canvas: Canvas
+    cells: Cells
+    estimate: Tensor
+    tiers: int
 
 
 class StructuredCanvases:
@@ -53,7 +64,7 @@ class StructuredCanvases:
 
     def run_group(self, side: Side) -> None:
         """One tier: where the posterior is (from a model of photographs, then from samples), then what is measured."""
-        step = self.step(self.tier)
+        step = step_of(self.profile, self.tier)
         if self.tier == 0:
             mean = torch.zeros_like(self.cells.low)
             variance = initial_variance(self.basis, self.prior.device).expand_as(mean)
@@ -64,20 +75,17 @@ class StructuredCanvases:
         mean = _ordered_mean(z)
         variance = posterior_variance(z, mean, self.basis, self.profile.shrink)
         self.coder.stage(side, mean, variance, step)
-        self.estimate = self.cells.project(_image_mean(self.samples)[:, None])[:, 0]
+        self.estimate = self.cells.project(_image_mean(self.samples)[:, None], self.profile.inset)[:, 0]
         self.tier += 1
-
-    def step(self, tier: int) -> float:
-        """Quantizer step of a tier, in pixel units of [-1, 1]."""
-        step = self.profile.step
-        for _ in range(tier):  # products, not a power: no libm enters the bytes
-            step *= self.profile.ratio
-        return step
 
     def state_hashes(self) -> list[int]:
         """16 bits of the cells of every canvas."""
         parts = zip(self.cells.low.cpu().numpy(), self.cells.high.cpu().numpy(), strict=True)
         return [int.from_bytes(hashlib.sha256(a.tobytes() + b.tobytes()).digest()[:2], "little") for a, b in parts]
+
+    def piece(self, index: int, canvas: Canvas) -> Piece:
+        """What is known of one canvas of the batch."""
+        return Piece(canvas, self.cells.alone(index), self.estimate[index], self.tier)
 
     def restore(self, how: str) -> Tensor:
         """``mean`` of samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
@@ -91,19 +99,17 @@ class StructuredCanvases:
         start = self.estimate[:, None].expand(-1, p.samples, *self.shape) if self.samples is None else self.samples
         steps = p.first_steps if self.samples is None else p.steps
         high = step * (p.first_heat if self.samples is None else p.heat)
-        return self._draw(p.samples, _SENSING, karras(steps, high, step * p.cold), p.eta, start)
+        return self._draw(self._noise(p.samples, _SENSING), karras(steps, high, step * p.cold), p.eta, start)
 
     def _restored(self) -> Tensor:
         p = self.profile
-        step = self.step(self.tier - 1)
         start = self.estimate[:, None].expand(-1, p.restore_samples, *self.shape)
-        sigmas = karras(p.restore_steps, step * p.restore_heat, step * p.restore_cold)
-        return self._draw(p.restore_samples, _RESTORING, sigmas, p.restore_eta, start)
+        draw = self._noise(p.restore_samples, RESTORING, fresh=fresh_samples(p.restore_samples))
+        return self._draw(draw, restoring_levels(p, self.tier), p.restore_eta, start)
 
-    def _draw(self, count: int, purpose: int, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
-        draw = self._noise(count, purpose)
-        flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, self.cells.project(start).flatten(0, 1))
-        return flat.view(len(self.keys), count, *self.shape)
+    def _draw(self, draw: Noise, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
+        flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, self._project(start.flatten(0, 1)))
+        return flat.view(start.shape)
 
     def _guided(self) -> Tensor:
         sigmas = karras(self.profile.perceptual_steps, self.prior.sigma_max, self.prior.sigma_min)
@@ -114,20 +120,42 @@ class StructuredCanvases:
             sigmas,
         )
 
-    def _noise(self, count: int, purpose: int) -> Callable[[int], Tensor]:
+    def _noise(self, count: int, purpose: int, *, fresh: int | None = None) -> Noise:
+        """Noise of ``count`` samples of every canvas, a step at a time; those after ``fresh`` mirror the first."""
+
         def draw(step: int) -> Tensor:
             keys = (noise.NoiseKey(self.seed, canvas, purpose, self.tier, step) for canvas in self.keys)
-            return torch.cat([noise.normal(key, range(count), self.shape, self.prior.device) for key in keys])
+            drawn = (noise.normal(key, range(fresh or count), self.shape, self.prior.device) for key in keys)
+            return torch.cat([n if fresh is None else torch.cat((n, -n))[:count] for n in drawn])
 
         return draw
 
     def _project(self, x_NCHW: Tensor) -> Tensor:
-        return self.cells.project(x_NCHW.view(len(self.keys), -1, *self.shape)).view_as(x_NCHW)
+        return self.cells.project(x_NCHW.view(len(self.keys), -1, *self.shape), self.profile.inset).view_as(x_NCHW)
 
     def _from_cells(self, mean_BK: Tensor) -> Tensor:
         """The image whose coefficients are the cells' middles where measured, ``mean`` elsewhere."""
         z = torch.where(self.cells.kind > 0, (self.cells.low + self.cells.high) * 0.5, mean_BK).round()
         return fixed.from_grid(fixed.clamp_grid(self.basis.synthesize(z)))
+
+
+def step_of(profile: ArchiveProfile, tier: int) -> float:
+    """Quantizer step of a tier, in pixel units of [-1, 1]."""
+    step = profile.step
+    for _ in range(tier):  # products, not a power: no libm enters the bytes
+        step *= profile.ratio
+    return step
+
+
+def restoring_levels(profile: ArchiveProfile, tiers: int) -> tuple[float, ...]:
+    """Noise levels of the ``mean`` restoration of a stream of so many tiers."""
+    step = step_of(profile, tiers - 1)
+    return karras(profile.restore_steps, step * profile.restore_heat, step * profile.restore_cold)
+
+
+def fresh_samples(count: int) -> int:
+    """How many of ``count`` restored samples draw noise; the others take its negative, which cancels odd errors."""
+    return count - count // 2
 
 
 def _ordered_mean(z_BSK: Tensor) -> Tensor:
