@@ -33,7 +33,7 @@ def clean(dataset: str, *, older_than: float = OLDER_THAN, dry_run: bool = False
     unfinished uploads. With ``dry_run``, only name them.
 
     Nothing that is committed, or that ``--resume`` would adopt, is touched. Age is what tells a leftover from
-    the file that a worker is writing now: below an hour, be sure that no job runs on the dataset.
+    the file that a worker is writing now: below an hour, be sure that no job runs on the dataset. 0: all.
 
     Raises:
         NotADataset: neither a dataset nor the beginning of one is there.
@@ -45,7 +45,8 @@ def clean(dataset: str, *, older_than: float = OLDER_THAN, dry_run: bool = False
     if not folder.exists("_psc"):
         raise NotADataset(f"{dataset} is not a PSC dataset: no {PLAN}")
     before = datetime.now(UTC) - timedelta(hours=older_than)
-    found = [one for one in leftovers(folder) if one.modified <= before]
+    # The store's clock may be ahead of this one's.
+    found = [one for one in leftovers(folder) if not older_than or one.modified <= before]
     if not dry_run:
         for one in found:
             _remove(folder, one)
