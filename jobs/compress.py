@@ -19,6 +19,7 @@ def compress(
     prior: str | None = None,
     tiers: int | None = None,
     max_bpp: float | None = None,
+    target_psnr: float | None = None,
     size: int | None = None,
     seed: int = 0,
     arithmetic: str = "exact",
@@ -31,7 +32,14 @@ def compress(
     from pipeline import run
 
     request = request_of(
-        profile=profile, prior=prior, tiers=tiers, max_bpp=max_bpp, size=size, seed=seed, arithmetic=arithmetic
+        profile=profile,
+        prior=prior,
+        tiers=tiers,
+        max_bpp=max_bpp,
+        target_psnr=target_psnr,
+        size=size,
+        seed=seed,
+        arithmetic=arithmetic,
     )
     return run.compress(src, dataset, request, workers=workers, address=address, resume=resume, **options)
 
@@ -53,6 +61,7 @@ request_options = options_of(
     click.option("--prior", metavar="PRIOR", help=f"photo (bundled), or a model's folder.  [default: {DEFAULT_PRIOR}]"),
     click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default."),
     click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel."),
+    click.option("--target-psnr", type=float, metavar="DB", help="End each stream with the tier that reaches this."),
     click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side."),
     click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other bytes."),
     click.option(

@@ -38,7 +38,8 @@ class Codec:
 
     def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:
         """Streams of some images, which do not depend on how the images are grouped."""
-        streams = psc_core.encode_batch(images, prior, request.get_profile(), seed=request.seed)
+        profile, target = request.get_profile(), request.target_psnr
+        streams = psc_core.encode_batch(images, prior, profile, seed=request.seed, target_psnr=target)
         if request.max_bpp is None:
             return streams
         return [stream_under(stream, request.max_bpp) for stream in streams]

@@ -98,7 +98,7 @@ def extend(
 
 def extended_request(plan: Plan, tier: int, prior: str | None) -> Request:
     """The request of a direct encoding up to ``tier``. Raises InvalidProfile if the profile cannot."""
-    request = Request.of_plan(plan.shared, plan.params | {"max_bpp": None}, prior=prior)
+    request = Request.of_plan(plan.shared, plan.params | {"max_bpp": None, "target_psnr": None}, prior=prior)
     request = replace(request, overrides={"tiers": tier + 1})
     request.check()
     return request
@@ -142,7 +142,7 @@ def _check_tier(origin: Dataset, tier: int) -> None:
     held = origin.tiers - 1
     if tier < held:
         raise BadRequest(f"tier {tier}: {origin.folder.url} holds tiers 0 to {held}; psc truncate lowers the rate")
-    whole = origin.plan.params.get("bpp") is None and origin.plan.params.get("max_bpp") is None
+    whole = all(origin.plan.params.get(cap) is None for cap in ("bpp", "max_bpp", "target_psnr"))
     tally = origin.tally()
     if tier == held and whole and tally.tiers[held]["images"] == tally.ok:
         raise BadRequest(f"tier {tier}: {origin.folder.url} holds it already; give a higher one")

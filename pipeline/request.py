@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ class Request:
     """Everything that decides a dataset's bytes, before a prior is loaded.
 
     size: longest side in pixels after reduction, None to keep; max_bpp: cap on each image's rate, None for
-    all tiers.
+    all tiers; target_psnr: end each stream with the first tier whose estimate reaches so many dB.
     """
 
     profile: str | psc_core.Profile = DEFAULT_PROFILE
@@ -28,6 +29,7 @@ class Request:
     arithmetic: str = "exact"
     seed: int = 0
     max_bpp: float | None = None
+    target_psnr: float | None = None
     size: int | None = None
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
@@ -36,7 +38,7 @@ class Request:
     def of_plan(cls, shared: str, params: dict[str, Any], *, prior: str | None = None) -> Request:
         """The request that a plan was made for; ``prior``: where it is, if not under its own name."""
         header = psc_core.SharedHeader.from_json(shared)
-        known = {name: params[name] for name in ("max_bpp", "size", "max_pixels", "max_bytes")}
+        known = {name: params[name] for name in ("max_bpp", "target_psnr", "size", "max_pixels", "max_bytes")}
         return cls(
             profile=header.profile,
             prior=prior or header.prior_name,
@@ -60,6 +62,8 @@ class Request:
             raise BadRequest(f"seed {self.seed}: expected a whole number from 0 to 2^63 - 1")
         if self.max_bpp is not None and not self.max_bpp > 0:
             raise BadRequest(f"max_bpp {self.max_bpp}: expected a number of bits a pixel above 0")
+        if self.target_psnr is not None and not math.isfinite(self.target_psnr):
+            raise BadRequest(f"target_psnr {self.target_psnr}: expected a number of decibels")
         if self.size is not None and self.size < 1:
             raise BadRequest(f"size {self.size}: expected a number of pixels of at least 1")
 
@@ -70,6 +74,7 @@ class Request:
         """What enters the plan's fingerprint beside the shared header."""
         return {
             "max_bpp": self.max_bpp,
+            "target_psnr": self.target_psnr,
             "size": self.size,
             "max_pixels": self.max_pixels,
             "max_bytes": self.max_bytes,

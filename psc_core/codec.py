@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from psc_core.errors import (
     WrongArithmetic,
     WrongPrior,
 )
+from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile, get_profile
@@ -52,6 +54,7 @@ def encode_batch(
     seed: int = 0,
     tiers: int | None = None,
     max_bpp: float | None = None,
+    target_psnr: float | None = None,
 ) -> list[Stream]:
     """Compress images; an image's bytes do not depend on the others.
 
@@ -62,6 +65,8 @@ def encode_batch(
         seed: of all noise, 0 to 2^63 - 1; stored in the stream.
         tiers: how many tiers to make, instead of the profile's number.
         max_bpp: cut the stream at its last cut point under this rate (bits a pixel, all headers counted).
+        target_psnr: end the stream with the first tier whose estimate reaches this PSNR (dB), if any does. Restoration
+            by the mean, which a decoder runs, is a little better than that estimate.
 
     Raises:
         InvalidImage, UnknownProfile, InvalidProfile.
@@ -88,7 +93,10 @@ def encode_batch(
     streams = []
     for i, header in enumerate(headers):
         own = [pieces[w.image, w.key] for w in work if w.image == i]
-        stream = Stream(shared, header, _tiers(own, chosen), _report(own, header))
+        stream = Stream(
+            shared, header, _tiers(own, chosen), _report(own, header, [w.canvas for w in work if w.image == i])
+        )
+        stream = stream if target_psnr is None else _reaching(stream, target_psnr)
         streams.append(stream if max_bpp is None else _under(stream, max_bpp))
     return streams
 
@@ -145,6 +153,9 @@ class _Piece(NamedTuple):
     nfe: float
     seconds: float
     errors: list[float]
+    """Summed squared error of the estimate after each tier."""
+    similarities: list[float]
+    """Its SSIM, or nothing where the canvas is smaller than SSIM's window."""
 
 
 def _encode_canvases(
@@ -156,7 +167,8 @@ def _encode_canvases(
     canvases = _coder(prior, profile, batch, seed)
     side = EncoderSide(truth)
     tiers: list[list[list[Chunk]]] = [[] for _ in batch]
-    estimates: list[list[float]] = [[] for _ in batch]
+    errors: list[list[float]] = [[] for _ in batch]
+    similarities: list[list[float]] = [[] for _ in batch]
     for _ in range(profile.tiers):
         groups: list[list[Chunk]] = [[] for _ in batch]
         for _ in range(canvases.groups(profile)):
@@ -166,9 +178,11 @@ def _encode_canvases(
         for b, w in enumerate(batch):
             tiers[b].append(groups[b])
             pixels = prior.to_pixels(canvases.estimate[b])[: w.canvas.height, : w.canvas.width]
-            estimates[b].append(_squared_error(crops[b], pixels))
+            errors[b].append(_squared_error(crops[b], pixels))
+            if min(pixels.shape[:2]) >= SSIM_SIDE:
+                similarities[b].append(ssim(crops[b], pixels))
     seconds, calls = (time.perf_counter() - started) / len(batch), (prior.nfe - nfe) / len(batch)
-    return [_Piece(t, calls, seconds, e) for t, e in zip(tiers, estimates, strict=True)]
+    return [_Piece(t, calls, seconds, *m) for t, *m in zip(tiers, errors, similarities, strict=True)]
 
 
 def _joint(stream: Stream, restore: str) -> bool:
@@ -269,13 +283,19 @@ def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
     return tuple(tiers)
 
 
-def _report(pieces: Sequence[_Piece], header: ImageHeader) -> EncodeReport:
+def _report(pieces: Sequence[_Piece], header: ImageHeader, canvases: Sequence[Canvas]) -> EncodeReport:
     values = header.height * header.width * 3
+    judged = [(p, c.height * c.width) for p, c in zip(pieces, canvases, strict=True) if p.similarities]
+    areas = [area for _, area in judged]
     errors = [sum(tier) / values for tier in zip(*(p.errors for p in pieces), strict=True)]
     return EncodeReport(
         nfe=round(sum(p.nfe for p in pieces)),
         seconds=sum(p.seconds for p in pieces),
         tier_psnr=tuple(10 * math.log10(255**2 / e) if e else math.inf for e in errors),
+        tier_ssim=tuple(
+            sum(s * area for s, area in zip(tier, areas, strict=True)) / sum(areas)
+            for tier in zip(*(p.similarities for p, _ in judged), strict=True)
+        ),
     )
 
 
@@ -289,6 +309,19 @@ def _under(stream: Stream, max_bpp: float) -> Stream:
         raise InvalidProfile(f"max_bpp={max_bpp}: expected a rate above 0 bits a pixel")
     cut = stream.truncate(max_bytes=int(max_bpp * stream.height * stream.width / 8))
     return Stream(cut.shared, cut.image, cut.tiers, stream.report)
+
+
+def _reaching(stream: Stream, psnr: float) -> Stream:
+    if not math.isfinite(psnr):
+        raise InvalidProfile(f"target_psnr={psnr}: expected a number of decibels")
+    if stream.report is None:
+        return stream
+    enough = [k for k, reached in enumerate(stream.report.tier_psnr) if reached >= psnr]
+    if not enough:
+        return stream
+    count = enough[0] + 1
+    short = replace(stream.report, tier_psnr=stream.report.tier_psnr[:count], tier_ssim=stream.report.tier_ssim[:count])
+    return replace(stream.truncate(tier=count - 1), report=short)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

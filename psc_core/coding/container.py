@@ -79,8 +79,8 @@ class Tier:
 class EncodeReport:
     """What encoding cost and what it reached; never part of the bytes.
 
-    nfe: denoiser calls times samples; seconds: wall clock; tier_psnr (dB) and tier_ssim: per tier, of the mean of the
-    encoder's posterior samples, or empty if they were not measured.
+    nfe: denoiser calls times samples; seconds: wall clock; tier_psnr (dB) and tier_ssim (a canvas at a time): per
+    tier, of the mean of the encoder's posterior samples; empty if not measured, SSIM also if the image is too small.
     """
 
     nfe: int

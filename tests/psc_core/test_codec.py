@@ -210,3 +210,22 @@ def test_memory_layout_does_not_reach_the_bytes(gaussian):
 def test_no_images_are_no_streams(gaussian):
     assert psc_core.encode_batch([], gaussian, ARCHIVE) == []
     assert psc_core.decode_batch([], gaussian) == []
+
+
+def test_a_target_ends_the_stream_at_the_first_tier_that_reaches_it(gaussian):
+    whole = psc_core.encode(photograph(), gaussian, ARCHIVE)
+    first, *_ = reached = whole.report.tier_psnr
+    short = psc_core.encode(photograph(), gaussian, ARCHIVE, target_psnr=first + 0.01)
+    assert len(short.tiers) == 2
+    assert short.tiers == whole.tiers[:2]
+    assert short.report.tier_psnr == reached[:2]
+    assert psc_core.encode(photograph(), gaussian, ARCHIVE, target_psnr=99.0).tiers == whole.tiers
+    with pytest.raises(errors.InvalidProfile, match="target_psnr=nan"):
+        psc_core.encode(photograph(), gaussian, ARCHIVE, target_psnr=float("nan"))
+
+
+def test_the_report_measures_every_tier(gaussian):
+    report = psc_core.encode(photograph(), gaussian, ARCHIVE).report
+    assert len(report.tier_ssim) == len(report.tier_psnr) == ARCHIVE.tiers
+    assert 0 < report.tier_ssim[0] < report.tier_ssim[-1] <= 1
+    assert psc_core.encode(photograph(width=9, height=9), gaussian, ARCHIVE).report.tier_ssim == ()
