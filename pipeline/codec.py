@@ -12,6 +12,7 @@ import numpy as np
 
 import psc_core
 from pipeline.request import Request
+from psc_core.profiles import fitted
 
 
 class Codec:
@@ -28,7 +29,7 @@ class Codec:
     def shared(self, request: Request, prior: Any) -> str:
         """The header that all streams of the request share, as JSON."""
         return psc_core.SharedHeader(
-            profile=request.get_profile(),
+            profile=fitted(request.get_profile(), getattr(prior, "native_size", None)),
             prior_name=prior.name,
             prior_fingerprint=prior.fingerprint,
             arithmetic=prior.arithmetic,

@@ -27,7 +27,7 @@ from psc_core.errors import (
 from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
-from psc_core.profiles import ArchiveProfile, Profile, get_profile
+from psc_core.profiles import ArchiveProfile, Profile, fitted, get_profile
 from psc_core.published import PublishedCanvases
 from psc_core.sides import DecoderSide, EncoderSide
 from psc_core.structured import Piece, StructuredCanvases
@@ -71,7 +71,7 @@ def encode_batch(
     Raises:
         InvalidImage, UnknownProfile, InvalidProfile.
     """
-    chosen = get_profile(profile, **({} if tiers is None else {"tiers": tiers}))
+    chosen = fitted(get_profile(profile, **({} if tiers is None else {"tiers": tiers})), prior.native_size)
     _check_seed(seed)
     shared = SharedHeader(
         profile=chosen,

@@ -168,6 +168,14 @@ def get_profile(name: str | Profile, **overrides: Any) -> Profile:
     return profile
 
 
+def fitted(profile: Profile, native_size: int | None) -> Profile:
+    """The profile with canvases no larger than a model that knows one size alone, in whole windows."""
+    if native_size is None or native_size >= profile.canvas:
+        return profile
+    window = getattr(profile, "window", 1)
+    return get_profile(profile, canvas=max(native_size // window * window, window, 16))
+
+
 def _registered(name: str) -> Profile:
     try:
         return _PROFILES[name]

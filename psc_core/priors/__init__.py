@@ -1,7 +1,8 @@
-"""Priors by name: the bundled ones, the analytic Gaussian, or a folder on disk."""
+"""Priors by name: the bundled ones, the analytic Gaussian, a folder on disk, or a model on the Hugging Face hub."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from psc_core.priors.base import Prior
 
 HERE = Path(__file__).parent
 BUNDLED = ("photo",)
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.bin"]
 
 
 def prior_names() -> list[str]:
@@ -22,7 +25,8 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
     """Load a prior.
 
     Args:
-        name_or_path: "photo" (bundled), "gaussian" (analytic, for tests) or a folder holding a diffusers model.
+        name_or_path: "photo" (bundled), "gaussian" (analytic, for tests), a folder written by ``psc train-prior`` or
+            holding a diffusers pipeline of an unconditional UNet2DModel, or such a pipeline's hub id ("google/ddpm-…").
         arithmetic: "exact" (the same bits on any machine) or "float".
         device: a torch device, or "auto" for CUDA where there is one.
 
@@ -36,14 +40,31 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
         from psc_core.priors.gaussian import GaussianPrior
 
         return GaussianPrior(arithmetic=arithmetic, device=where)
-    from psc_core.priors.edm_unet import EdmUNetPrior
+    from psc_core.priors.edm_unet import PRIOR_FILE, EdmUNetPrior
 
     if name_or_path in BUNDLED:
         return EdmUNetPrior(HERE / str(name_or_path), name=str(name_or_path), arithmetic=arithmetic, device=where)
     folder = Path(name_or_path)
     if not folder.is_dir():
-        raise PriorNotFound(
-            f"no prior {str(name_or_path)!r}: neither a folder nor one of {', '.join(prior_names())}. "
-            "Models from a hub: download the folder first and give its path"
-        )
+        folder = _from_hub(str(name_or_path))
+    if not (folder / PRIOR_FILE).is_file() and any(folder.rglob("scheduler_config.json")):
+        from psc_core.priors.discrete import DiscreteUNetPrior
+
+        return DiscreteUNetPrior(folder, name=str(name_or_path), arithmetic=arithmetic, device=where)
     return EdmUNetPrior(folder, arithmetic=arithmetic, device=where)
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a hub's model: as it was downloaded before, or downloaded now."""
+    known = f"no prior {name!r}: neither a folder nor one of {', '.join(prior_names())}"
+    if not _HUB_ID.fullmatch(name):
+        raise PriorNotFound(f"{known}. Give a folder, or a model's id on the hub (OWNER/NAME)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    for local in (True, False):
+        try:
+            return Path(snapshot_download(name, local_files_only=local, allow_patterns=_HUB_FILES, etag_timeout=10))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    raise PriorNotFound(f"{known}, and the hub gave no model of that id ({reason}). Download its folder, give its path")

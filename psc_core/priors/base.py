@@ -18,6 +18,7 @@ class Prior(ABC):
         arithmetic: "exact" (integer sums, the same bits anywhere) or "float".
         device: where it runs.
         channels: of model space. multiple: both sides of a canvas are multiples of it.
+        native_size: side in pixels that the model was made for, if it knows one alone: canvases are no larger.
         sigma_min, sigma_max: the noise levels at which it can denoise.
         nfe: denoiser calls times samples so far.
     """
@@ -28,6 +29,7 @@ class Prior(ABC):
     device: torch.device
     channels: int = 3
     multiple: int = 1
+    native_size: int | None = None
     sigma_min: float
     sigma_max: float
     nfe: int = 0

@@ -1,0 +1,80 @@
+"""What priors made of a diffusers ``UNet2DModel`` share: loading, the exact or float network, the fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psc_core.errors import InvalidPrior
+from psc_core.exact.unet import ExactUNet
+from psc_core.priors.base import Prior
+
+
+class UNetPrior(Prior):
+    """A denoiser around a UNet; subclasses say how a noise level becomes its input and its timestep."""
+
+    def __init__(self, folder: Path, *, name: str, arithmetic: str, device: str, about: dict[str, Any]) -> None:
+        """folder: of the UNet's config.json and weights. about: what else decides the result, for the fingerprint."""
+        self.name, self.arithmetic, self.device = name, arithmetic, torch.device(device)
+        self._folder = folder
+        self._net: Any = ExactUNet(load_unet(folder), self.device) if arithmetic == "exact" else self._float_net
+        self.fingerprint = self._fingerprint(about)
+
+    @cached_property
+    def _float_net(self) -> Any:
+        return load_unet(self._folder).to(self.device, memory_format=torch.channels_last)
+
+    @property
+    def backend(self) -> str:
+        """Which exact backend runs, or "float"."""
+        return self._net.backend.name if self.arithmetic == "exact" else "float"
+
+    def _fingerprint(self, about: dict[str, Any]) -> str:
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        if self.arithmetic == "exact":
+            digest.update(self._net.fingerprint.encode())
+        else:
+            for key, value in sorted(self._net.state_dict().items()):
+                digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    @torch.no_grad()
+    def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
+        return self._precondition(self._network, x_NCHW, sigma)
+
+    def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:
+        self.nfe += len(x_NCHW)
+        return self._precondition(self._float_network, x_NCHW, sigma)
+
+    def _precondition(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
+        """D(x, sigma) by one call network(input, timestep); elementwise IEEE operations alone."""
+        raise NotImplementedError
+
+    def _network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
+        if self.arithmetic == "float":
+            return self._float_network(u_NCHW, timestep)
+        return self._net(u_NCHW.permute(0, 2, 3, 1).contiguous(), self._net.embed(timestep)).permute(0, 3, 1, 2)
+
+    def _float_network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
+        u = u_NCHW.contiguous(memory_format=torch.channels_last)
+        return self._float_net(u, torch.tensor([timestep], device=self.device)).sample
+
+
+def load_unet(folder: Path) -> Any:
+    """The float32 ``UNet2DModel`` of a folder. Raises :class:`InvalidPrior`."""
+    from diffusers import UNet2DModel
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        model = UNet2DModel.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidPrior(f"{folder}: diffusers cannot load a UNet2DModel from it: {error}") from None
+    return model.float().eval().requires_grad_(False)
