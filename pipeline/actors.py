@@ -4,8 +4,9 @@ and go.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.request import Request
 from pipeline.rows import encode_rows
 from pipeline.sources import Item, Source
 from pipeline.storage import Folder
+from pipeline.telemetry import Meter
 
 
 class Encoder:
@@ -37,6 +39,8 @@ class Encoder:
         quiet_pillow()
         self._request, self._source, self._target = request, source, target
         self._codec, self._batch = codec, batch
+        # Of two shards in flight one is encoded, while the other is read ahead, or written and uploaded.
+        self._device = threading.Lock()
         # Ray hides the class of an exception in a constructor; kept, it is raised by the first call.
         self._broken: Exception | None = None
         try:
@@ -53,37 +57,46 @@ class Encoder:
     def run(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
         """Do one task: for a shard, its commit marker; for a probe, nothing but having come back."""
         if task.probe is not None:
-            for _ in self._rows(plan, task, items):
-                pass
-            return {}
+            return self._probe(plan, task, items)
         found = adopt(self._target, task.shard, fingerprint=plan.fingerprint, rows=len(items), tiers=plan.tiers)
         return found or self._encode(plan, task, items)
 
     def _encode(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
-        began = time.monotonic()
         identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "tiers": plan.tiers}
         with self._target.spool() as folder:
-            local = self._written(plan, task, self._rows(plan, task, items), folder)
-            figures = {"seconds": round(time.monotonic() - began, 3), "attempt": task.attempt}
+            local, figures = self._written(plan, task, items, folder)
             return commit(self._target, local, task.shard, rows=len(items), figures=figures, **identity)
 
-    def _written(self, plan: Plan, task: Task, rows: Iterable[Mapping[str, Any]], folder: str) -> Path:
-        """A part of these rows, in a local folder."""
-        local = Path(folder) / f"shard-{task.shard:05d}"
-        writer = PartWriter(local, fingerprint=plan.fingerprint, shared=plan.shared, shard=task.shard, tiers=plan.tiers)
-        try:
-            for row in rows:
-                writer.add(row)
-        finally:
-            writer.close()
-        return local
+    def _probe(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
+        with self._device:
+            for _ in self._rows(plan, task, items, Meter(self._codec)):
+                pass
+        return {}
 
-    def _rows(self, plan: Plan, task: Task, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    def _written(self, plan: Plan, task: Task, items: Sequence[Item], folder: str) -> tuple[Path, dict[str, Any]]:
+        """A part of a task's rows, in a local folder; and what it took."""
+        local, meter = Path(folder) / f"shard-{task.shard:05d}", Meter(self._codec)
+        rows = self._rows(plan, task, items, meter)
+        with self._device:
+            began = time.monotonic()
+            writer = PartWriter(
+                local, fingerprint=plan.fingerprint, shared=plan.shared, shard=task.shard, tiers=plan.tiers
+            )
+            try:
+                for row in rows:
+                    writer.add(row)
+                    meter.row(row)
+            finally:
+                writer.close()
+        figures = {"seconds": round(time.monotonic() - began, 3), "attempt": task.attempt}
+        return local, figures | meter.figures()
+
+    def _rows(self, plan: Plan, task: Task, items: Sequence[Item], meter: Meter) -> Iterator[dict[str, Any]]:
         """The rows of a task's inputs."""
-        return self._encoded(plan, task, items, range(*(task.probe or (0, len(items)))))
+        return self._encoded(plan, task, items, range(*(task.probe or (0, len(items)))), meter)
 
     def _encoded(
-        self, plan: Plan, task: Task, items: Sequence[Item], places: Sequence[int], **options: Any
+        self, plan: Plan, task: Task, items: Sequence[Item], places: Sequence[int], meter: Meter, **options: Any
     ) -> Iterator[dict[str, Any]]:
         return encode_rows(
             self._source,
@@ -95,5 +108,6 @@ class Encoder:
             batch=self._batch,
             places=places,
             skip=task.skip,
+            meter=meter,
             **options,
         )

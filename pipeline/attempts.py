@@ -26,6 +26,8 @@ class Task:
     probe: tuple[int, int] | None = None
     skip: frozenset[int] = frozenset()
     attempt: int = 1
+    alone: bool = False
+    """Not beside another task on its worker: if that ends, it is known which one did it."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Attempts:
         self._suspects: dict[int, _Suspect] = {}
 
     def crashed(self, task: Task) -> list[Task]:
-        """``task`` ended its process.
+        """``task`` ended its process, being alone there.
 
         Raises:
             JobFailed: the shard goes on crashing although none of its inputs does alone.
@@ -50,7 +52,7 @@ class Attempts:
         if task.probe is not None:
             return self._probe_crashed(task, task.probe)
         if task.attempt < CRASH_ATTEMPTS:
-            return [replace(task, attempt=task.attempt + 1)]
+            return [replace(task, attempt=task.attempt + 1, alone=True)]
         suspect = self._suspects.setdefault(task.shard, _Suspect())
         suspect.rounds += 1
         if suspect.rounds > _ROUNDS:
@@ -59,7 +61,8 @@ class Attempts:
                 "is there memory enough? Try fewer --workers with --resume"
             )
         suspect.pending = 1
-        everything = Task(task.shard, task.items, probe=(0, task.items), skip=frozenset(suspect.culprits))
+        skip = frozenset(suspect.culprits)
+        everything = Task(task.shard, task.items, probe=(0, task.items), skip=skip, alone=True)
         return self._probe_crashed(everything, (0, task.items))
 
     def failed(self, task: Task, error: Exception) -> list[Task]:
@@ -90,4 +93,4 @@ class Attempts:
         suspect.pending -= 1
         if suspect.pending:
             return []
-        return [Task(task.shard, task.items, skip=frozenset(suspect.culprits))]
+        return [Task(task.shard, task.items, skip=frozenset(suspect.culprits), alone=True)]

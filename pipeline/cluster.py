@@ -11,6 +11,8 @@ from typing import Any
 
 from pipeline.errors import BadRequest
 
+IN_FLIGHT = 2
+"""Calls that an actor has at a time."""
 _WORKER_BYTES = 2 * 1024**3
 _OBJECT_STORE = 128 * 1024 * 1024
 
@@ -106,7 +108,7 @@ def starter(ray: Any, kind: type, share: Share, *args: Any, **options: Any) -> C
     tried.
     """
     remote = ray.remote(
-        num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_task_retries=0, max_concurrency=1
+        num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_task_retries=0, max_concurrency=IN_FLIGHT
     )(kind)
     stored = [ray.put(arg) for arg in args]
     return lambda: remote.remote(*stored, **options)

@@ -4,6 +4,7 @@ place.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -50,6 +51,20 @@ class Codec:
     ) -> list[np.ndarray]:
         """Images, uint8 (H, W, C), of some streams."""
         return psc_core.decode_batch(streams, prior, tier=tier, restore=restore)
+
+
+class OneAtATime(Codec):
+    """Decodes for several threads, one batch at a time; while one thread is served, others read and write."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec, self._device = codec, threading.Lock()
+
+    def decode(
+        self, streams: Sequence[psc_core.Stream], prior: Any, *, tier: int | None, restore: str
+    ) -> list[np.ndarray]:
+        """See :meth:`Codec.decode`."""
+        with self._device:
+            return self._codec.decode(streams, prior, tier=tier, restore=restore)
 
 
 def stream_under(stream: psc_core.Stream, bpp: float) -> psc_core.Stream:

@@ -92,7 +92,7 @@ def commit(
 ) -> dict[str, Any]:
     """Publish a finished local part and return the shard's marker: one's own, or that of whoever came first.
 
-    ``figures`` (seconds, attempt) are the marker's only content that may differ between two equal runs.
+    ``figures`` (seconds, attempt and the like) are the marker's only content that may differ between two equal runs.
     """
     check_part(local, fingerprint=fingerprint, shard=shard, rows=rows)
     if not folder.create_from(part_name(shard), local):
@@ -105,7 +105,9 @@ def commit(
     return _mark(folder, shard, fingerprint, tiers, figures or {}, local)
 
 
-def recommit(folder: Folder, local: Path, shard: int, *, fingerprint: str, rows: int, tiers: int) -> dict[str, Any]:
+def recommit(
+    folder: Folder, local: Path, shard: int, *, fingerprint: str, rows: int, tiers: int, figures: dict[str, Any]
+) -> dict[str, Any]:
     """Replace a committed part by a finished local one, and its marker: the new marker.
 
     Of two at once one part stays, whole, and each leaves a marker of the part that it found there last.
@@ -113,7 +115,7 @@ def recommit(folder: Folder, local: Path, shard: int, *, fingerprint: str, rows:
     check_part(local, fingerprint=fingerprint, shard=shard, rows=rows)
     folder.replace_from(part_name(shard), local)
     while True:
-        marker = _described(folder, shard, fingerprint, tiers, {})
+        marker = _described(folder, shard, fingerprint, tiers, figures)
         folder.put(marker_name(shard), json.dumps(marker, sort_keys=True).encode())
         with folder.open(part_name(shard)) as file:
             if file_sha256(file) == marker["sha256"]:

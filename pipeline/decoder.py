@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.attempts import Task
-from pipeline.codec import Codec, stream_under
+from pipeline.codec import Codec, OneAtATime, stream_under
 from pipeline.dataset import Dataset
 from pipeline.errors import Crashed
 from pipeline.names import Names
@@ -45,7 +45,13 @@ class Decoder:
         codec: Codec,
         threads: int | None = None,
     ) -> None:
-        self._dataset, self._out, self._wanted, self._names, self._codec = dataset, out, wanted, names, codec
+        self._dataset, self._out, self._wanted, self._names, self._codec = (
+            dataset,
+            out,
+            wanted,
+            names,
+            OneAtATime(codec),
+        )
         # Ray hides the class of an exception in a constructor; kept, it is raised by the first call.
         self._broken: Exception | None = None
         try:

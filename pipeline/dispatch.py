@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.attempts import Attempts, Task
+from pipeline.cluster import IN_FLIGHT
 from pipeline.errors import JobFailed
 from psc_core.errors import PscError
 
-IN_FLIGHT = 2
 _START_ATTEMPTS = 3
 _POLL = 0.5
 _PERMANENT = (PscError, PermissionError, NotImplementedError, MemoryError)
@@ -81,10 +81,15 @@ class Dispatcher:
             for slot in self._slots:
                 if len(slot.running) >= depth or slot.starting is not None:
                     continue
+                if any(task.alone for _, task in slot.running):
+                    continue
                 task = self._again.popleft() if self._again else next(tasks, None)
                 if task is None:
                     self._exhausted = True
                     return
+                if task.alone and slot.running:
+                    self._again.appendleft(task)
+                    continue
                 if slot.handle is None:
                     self._again.appendleft(task)
                     slot.handle = self._start()
@@ -125,10 +130,11 @@ class Dispatcher:
             if slot.failed_starts >= _START_ATTEMPTS:
                 raise JobFailed(f"a worker ends while it starts: {str(error).splitlines()[0]}") from None
             return
-        # The calls of an actor run in order: the oldest is the one that was running.
-        (_, suspect), *others = slot.running
+        tasks = [task for _, task in slot.running]
         slot.running.clear()
-        self._again.extendleft(reversed([*self._attempts.crashed(suspect), *(task for _, task in others)]))
+        # Of two, either may have ended it: one was encoded, the other read or written.
+        again = self._attempts.crashed(tasks[0]) if len(tasks) == 1 else [replace(t, alone=True) for t in tasks]
+        self._again.extendleft(reversed(again))
 
     def _take(self, slot: _Slot, ref: Any) -> Task:
         place, task = next((i, t) for i, (r, t) in enumerate(slot.running) if r == ref)

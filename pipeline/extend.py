@@ -34,6 +34,7 @@ from pipeline.run import DEFAULT_BATCH
 from pipeline.schema import OK
 from pipeline.sources import Item, Source
 from pipeline.storage import Folder
+from pipeline.telemetry import Meter
 
 _ROWS = 16_384
 
@@ -113,13 +114,13 @@ class Extender(Encoder):
         super().__init__(*args, **options)
         self._origin = origin
 
-    def _rows(self, plan: Plan, task: Task, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    def _rows(self, plan: Plan, task: Task, items: Sequence[Item], meter: Meter) -> Iterator[dict[str, Any]]:
         low, high = task.probe or (0, len(items))
         with self._origin.open_part(task.shard) as part:
             before = part.read(columns=self._origin.columns()).slice(low, high - low)
         places = [low + i for i, status in enumerate(before["status"].to_pylist()) if status == OK]
         hashes = dict(enumerate(before["sha256"].to_pylist(), low))
-        encoded = self._encoded(plan, task, items, places, sha256={place: hashes[place] for place in places})
+        encoded = self._encoded(plan, task, items, places, meter, sha256={place: hashes[place] for place in places})
         for batch in before.to_batches(max_chunksize=64):
             for row in batch.to_pylist():
                 yield _extended(row, next(encoded)) if row["status"] == OK else row

@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -95,9 +96,16 @@ class Rejected(Exception):
 
 
 def read_image(
-    data: bytes, *, size: int | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    data: bytes,
+    *,
+    size: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    room: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> tuple[np.ndarray, Facts]:
     """Decode ``data`` to uint8 (H, W, C), C = 1 or 3.
+
+    room: waits until so many bytes may be taken, and holds them while the image is decoded.
 
     Raises:
         Rejected: its ``error`` is an :class:`~pipeline.errors.InputError`.
@@ -105,7 +113,9 @@ def read_image(
     facts = Facts(hashlib.sha256(data).hexdigest(), len(data))
     try:
         image, facts = _open(data, facts, max_pixels, max_bytes)
-        return _pixels(image, facts, size)
+        # As it is stored, and as it is turned, scaled or composited.
+        with room(2 * 4 * image.width * image.height) if room else nullcontext():
+            return _pixels(image, facts, size)
     except Rejected:
         raise
     except Image.DecompressionBombError as error:

@@ -38,7 +38,8 @@ class Request:
     def of_plan(cls, shared: str, params: dict[str, Any], *, prior: str | None = None) -> Request:
         """The request that a plan was made for; ``prior``: where it is, if not under its own name."""
         header = psc_core.SharedHeader.from_json(shared)
-        known = {name: params[name] for name in ("max_bpp", "target_psnr", "size", "max_pixels", "max_bytes")}
+        names = {"max_bpp", "target_psnr", "size", "max_pixels", "max_bytes"}
+        known = {name: params[name] for name in names & params.keys()}
         return cls(
             profile=header.profile,
             prior=prior or header.prior_name,

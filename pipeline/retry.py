@@ -25,6 +25,7 @@ from pipeline.request import Request
 from pipeline.results import Result, Tally
 from pipeline.run import DEFAULT_BATCH
 from pipeline.sources import Item, Source
+from pipeline.telemetry import Meter
 
 
 def retry(
@@ -89,23 +90,20 @@ class Retrier(Encoder):
     def run(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
         """Do one task: for a shard, its new marker; for a probe, nothing but having come back."""
         items = [self._source.now(item) for item in items]
-        rows = self._rows(plan, task, items)
         if task.probe is not None:
-            for _ in rows:
-                pass
-            return {}
+            return self._probe(plan, task, items)
         identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "rows": len(items), "tiers": plan.tiers}
         with self._target.spool() as folder:
-            local = self._written(plan, task, rows, folder)
-            return commit.recommit(self._target, local, task.shard, **identity)
+            local, figures = self._written(plan, task, items, folder)
+            return commit.recommit(self._target, local, task.shard, figures=figures, **identity)
 
-    def _rows(self, plan: Plan, task: Task, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    def _rows(self, plan: Plan, task: Task, items: Sequence[Item], meter: Meter) -> Iterator[dict[str, Any]]:
         low, high = task.probe or (0, len(items))
         names = Dataset(self._target, plan, (task.shard,))
         with names.open_part(task.shard) as part:
             before = part.read(columns=names.columns()).slice(low, high - low)
         failed = [low + i for i, status in enumerate(before["status"].to_pylist()) if status in self._wanted]
-        encoded = self._encoded(plan, task, items, failed)
+        encoded = self._encoded(plan, task, items, failed, meter)
         for batch in before.to_batches(max_chunksize=64):
             for row in batch.to_pylist():
                 yield next(encoded) if row["status"] in self._wanted else row

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import psc_core
+from pipeline.ahead import Ahead, Room
 from pipeline.codec import Codec
 from pipeline.errors import (
     Crashed,
@@ -30,14 +29,16 @@ from pipeline.request import Request
 from pipeline.schema import OK
 from pipeline.sources import Item, Source
 from pipeline.sources.item import as_text
+from pipeline.telemetry import Meter
 
 READ_ATTEMPTS = 4
 CRASH_ATTEMPTS = 3
 _BACKOFF = 0.25
-_READERS = 4
 _AHEAD = 2
 """Batches that are read while one is encoded."""
 _AHEAD_BYTES = 64 * 1024 * 1024
+_READING, _DECODING = Room(256 * 1024 * 1024), Room(512 * 1024 * 1024)
+"""What all readers of a process may hold together: of files, and of pixels as they are decoded."""
 BATCH_PIXELS = 1 << 20
 
 
@@ -64,11 +65,12 @@ def encode_rows(
     places: Sequence[int] | None = None,
     skip: Collection[int] = (),
     sha256: Mapping[int, str] = MappingProxyType({}),
+    meter: Meter | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One row an item, in the items' order.
+    """One row an item, in the items' order. Inputs begin to be read at once, rows are made as they are taken.
 
     places: of the items to take, all by default; skip: of inputs that are known to end the process; sha256:
-    what inputs must hash to, where that is known.
+    what inputs must hash to, where that is known; meter: counts the work.
     """
     places = range(len(items)) if places is None else places
 
@@ -80,8 +82,10 @@ def encode_rows(
         loaded = load_input(source, item, request)
         return _same(loaded, sha256[place]) if place in sha256 else loaded
 
-    for loaded in _batches(_ahead(load, places, batch * _AHEAD), batch):
-        yield from _encode(loaded, source, request, codec, prior, shared)
+    meter = meter or Meter(codec)
+    ahead = Ahead(load, places, count=batch * _AHEAD, size=_AHEAD_BYTES, bytes_of=_bytes_of)
+    groups = meter.waiting(_batches(iter(ahead), batch))
+    return (row for loaded in groups for row in _encode(loaded, source, request, meter, prior, shared))
 
 
 def load_input(source: Source, item: Item, request: Request) -> Loaded:
@@ -89,8 +93,9 @@ def load_input(source: Source, item: Item, request: Request) -> Loaded:
     try:
         if item.size > request.max_bytes:
             raise TooManyBytes(f"{item.size} bytes; the cap is {request.max_bytes}")
-        data = _read(source, item)
-        pixels, facts = read_image(data, size=request.size, max_pixels=request.max_pixels, max_bytes=request.max_bytes)
+        caps = {"max_pixels": request.max_pixels, "max_bytes": request.max_bytes}
+        with _READING(item.size):
+            pixels, facts = read_image(_read(source, item), size=request.size, room=_DECODING, **caps)
         return Loaded(item, pixels, facts)
     except Rejected as rejected:
         return Loaded(item, facts=rejected.facts, error=rejected.error)
@@ -127,28 +132,8 @@ def _same(loaded: Loaded, sha256: str) -> Loaded:
     return Loaded(loaded.item, facts=loaded.facts, error=InputChanged(said))
 
 
-def _ahead(load: Callable[[int], Loaded], places: Sequence[int], ahead: int) -> Iterator[Loaded]:
-    """Results of ``load`` for all places in order, computed by threads ahead of time, within bounds on
-    their bytes.
-    """
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="psc-read") as pool:
-        waiting: deque[Future[Loaded]] = deque()
-        try:
-            for place in places:
-                while len(waiting) > ahead or (waiting and _held(waiting) > _AHEAD_BYTES):
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(load, place))
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _held(waiting: Iterable[Future[Loaded]]) -> int:
-    """Bytes of the pixels that are read and not yet taken."""
-    done = (future.result() for future in waiting if future.done() and not future.exception())
-    return sum(one.pixels.nbytes for one in done if one.pixels is not None)
+def _bytes_of(loaded: Loaded) -> int:
+    return 0 if loaded.pixels is None else loaded.pixels.nbytes
 
 
 def _batches(loaded: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
@@ -166,7 +151,7 @@ def _batches(loaded: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
 
 
 def _encode(
-    group: list[Loaded], source: Source, request: Request, codec: Codec, prior: Any, shared: str
+    group: list[Loaded], source: Source, request: Request, codec: Meter, prior: Any, shared: str
 ) -> Iterator[dict[str, Any]]:
     readable = [one.pixels for one in group if one.pixels is not None]
     results = iter(_streams(readable, request, codec, prior))
@@ -180,7 +165,7 @@ def _encode(
             yield failed_row(one, source, result)
 
 
-def _streams(images: list[np.ndarray], request: Request, codec: Codec, prior: Any) -> list[psc_core.Stream | Exception]:
+def _streams(images: list[np.ndarray], request: Request, codec: Meter, prior: Any) -> list[psc_core.Stream | Exception]:
     """Streams, or errors in the places of the images that have one; one bad image does not take its batch
     along.
     """

@@ -57,8 +57,8 @@ def test_an_input_that_crashes_is_tried_a_bounded_number_of_times(ray_session, s
     assert result.tally.failed == {"crashed": 1}
     pixels = np.asarray(Image.open(source / "kills.png"))
     (tries,) = (p.stat().st_size for p in (tmp_path / "seen").glob(f"8x8-{int(pixels.sum())}"))
-    # Three times with its shard, then as its shard is halved: a shard here has at most 3 inputs.
-    assert 3 <= tries <= 6
+    # Once beside another shard, three times with its own, then as that is halved: it has at most 3 inputs.
+    assert 3 <= tries <= 7
     row = Dataset.open(str(tmp_path / "ds")).arrow().to_table(columns=["image_id", "attempts"]).to_pylist()
     assert next(r["attempts"] for r in row if r["image_id"] == "kills.png") == 3
 
