@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.sources import s3
 from pipeline.sources.item import Item, as_text
 
 
@@ -27,9 +28,8 @@ def files(fs: Any, path: str) -> Iterator[Item]:
 
 def read(fs: Any, item: Item) -> bytes:
     """The file's bytes. Raises OSError."""
-    local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     # Opening a named pipe would wait for ever.
-    if local and os.path.exists(item.path) and not os.path.isfile(item.path):
+    if _is_local(fs) and os.path.exists(item.path) and not os.path.isfile(item.path):
         raise OSError(f"{item.path} is not a regular file")
     return fs.cat_file(item.path)
 
@@ -52,22 +52,55 @@ def _matches(fs: Any, pattern: str) -> Iterator[Item]:
 
 
 def _tree(fs: Any, path: str, prefix: str) -> Iterator[Item]:
-    entries = []
+    if hasattr(fs, "call_s3"):
+        yield from _objects(fs, path)
+        return
+    for name in sorted(_names(fs, path)):
+        full = f"{path.rstrip('/')}/{name}"
+        if name.endswith("/"):
+            yield from _tree(fs, full.rstrip("/"), prefix + name)
+        else:
+            yield _item(_info(fs, full), prefix + name)
+
+
+def _names(fs: Any, path: str) -> Iterator[str]:
+    """What is directly in a folder, hidden names aside. With its slash a folder sorts among files as its
+    members' full names do.
+    """
+    if _is_local(fs):
+        # Names alone: a folder of millions of files is held in memory to be sorted.
+        with os.scandir(path) as entries:
+            for entry in entries:
+                is_folder = entry.is_dir()
+                # A link to a folder may lead back up.
+                if not entry.name.startswith(".") and not (is_folder and entry.is_symlink()):
+                    yield entry.name + "/" * is_folder
+        return
     for info in fs.ls(path, detail=True):
         name = info["name"].rstrip("/").rsplit("/", 1)[-1]
-        if name.startswith(".") or info["name"].rstrip("/") == path.rstrip("/"):
-            continue
-        # A link to a folder may lead back up.
-        if info.get("islink") and os.path.isdir(info["name"]):
-            continue
-        is_folder = info["type"] == "directory"
-        # With its slash a folder sorts among files as its members' full names do.
-        entries.append((name + "/" * is_folder, info))
-    for name, info in sorted(entries, key=lambda entry: entry[0]):
-        if name.endswith("/"):
-            yield from _tree(fs, info["name"].rstrip("/"), prefix + name)
-        else:
-            yield _item(info, prefix + name)
+        if not name.startswith(".") and info["name"].rstrip("/") != path.rstrip("/"):
+            yield name + "/" * (info["type"] == "directory")
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    """What is known of a file; its name, if it is a link to nowhere or was there a moment ago."""
+    try:
+        return fs.info(path)
+    except FileNotFoundError:
+        return {"name": path}
+
+
+def _objects(fs: Any, path: str) -> Iterator[Item]:
+    for info in s3.keys(fs, path):
+        name = info["name"].removeprefix(path).lstrip("/")
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        # Some tools mark a folder by an empty object of its name.
+        if not hidden and not name.endswith("/"):
+            yield _item(info, name)
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
 def _item(info: dict[str, Any], name: str) -> Item:

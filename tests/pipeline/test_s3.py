@@ -14,12 +14,13 @@ from pipeline import plan as planning
 from pipeline.audit import verify
 from pipeline.clean import clean
 from pipeline.dataset import Dataset
-from pipeline.errors import JobFailed
+from pipeline.errors import JobFailed, SourceNotFound
 from pipeline.extend import extend
 from pipeline.rates import truncate
 from pipeline.restore import decompress
 from pipeline.retry import retry
 from pipeline.run import compress
+from pipeline.sources import Source
 from pipeline.storage import Folder
 from psc_core.coding.container import Chunk, Stream, Tier
 from tests.pipeline.build import make_dataset
@@ -98,6 +99,25 @@ def test_a_whole_life(ray_session, proxy, codec, source, tmp_path):
     Folder.at("s3://psc/src").put("broken.jpg", (source / "img0000.png").read_bytes())
     assert retry("s3://psc/ds", codec=codec, workers=1).notes == {"retried": 1, "recovered": 1}
     assert verify("s3://psc/ds").exit_code == 0
+
+
+def test_keys_are_listed_page_by_page_in_the_order_of_ids(proxy, tmp_path, monkeypatch):
+    names = [f"{n:02d}.png" for n in range(20)] + ["a/z.jpg", "a.jpg", "a-b/c.jpg", "a/b/ä.webp", "é.png", "😀.png"]
+    for name in [*names, ".git/x.png", "a/.hidden.png", "notes.txt"]:
+        path = tmp_path / "src" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    fs = fsspec.filesystem("s3")
+    fs.put(str(tmp_path / "src") + "/", "s3://psc/tree/src/", recursive=True)
+    fs.pipe_file("s3://psc/tree/src2.png", b"beside")
+    fs.call_s3("put_object", Bucket="psc", Key="tree/src/a/", Body=b"")
+    monkeypatch.setattr("pipeline.sources.s3.PAGE", 7)
+    there, here = (list(Source(url).items()) for url in ("s3://psc/tree/src", str(tmp_path / "src")))
+    assert [item.id for item in there] == [item.id for item in here] == sorted(names)
+    assert [item.size for item in there] == [item.size for item in here]
+    assert all(item.version for item in there)
+    with pytest.raises(SourceNotFound):
+        list(Source("s3://psc/nothing").items())
 
 
 def test_clean_ends_uploads_that_nobody_will_finish(proxy, source):
