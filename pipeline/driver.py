@@ -20,6 +20,8 @@ from pipeline.plan import ItemsFile, Plan
 from pipeline.results import Result, Tally
 from pipeline.storage import Folder
 
+_POLL = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Crew:
@@ -68,12 +70,13 @@ def crew(
         BadRequest: no such cluster, or no worker.
         PscError: what kept the actor's prior from loading.
         JobFailed: the actor ended.
+        KeyboardInterrupt: the user stopped the job before the actor started.
     """
     with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
         count, share = shares(resources(ray), workers)
         start = starter(ray, kind, share, *args, threads=share.threads, **options)
         first = start()
-        shared = _describe(ray, first)
+        shared = _describe(ray, first, stop)
         yield Crew(ray=ray, start=_reusing(first, start), workers=count, shared=shared, stop=stop)
 
 
@@ -118,9 +121,14 @@ def finish(target: Folder, plan: Plan, began: float, *, stopped: bool, **options
     return Result(dataset=target.url, tally=tally, seconds=seconds, interrupted=bool(missing), **options)
 
 
-def _describe(ray: Any, actor: Any) -> str:
+def _describe(ray: Any, actor: Any, stop: Callable[[], bool]) -> str:
+    ref = actor.describe.remote()
+    # A cluster may take long to find it a place, or never do.
+    while not ray.wait([ref], timeout=_POLL)[0]:
+        if stop():
+            raise KeyboardInterrupt
     try:
-        return ray.get(actor.describe.remote())
+        return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayActorError as error:
