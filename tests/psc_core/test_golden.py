@@ -42,6 +42,12 @@ def test_golden_streams_decode_to_the_same_pixels(name):
         assert psnr(image, psc_core.decode(stored, prior)) > 20
 
 
+@pytest.mark.parametrize("name", ["gaussian-archive", "gaussian-paper"])
+def test_golden_streams_need_no_range_coding_library(name, monkeypatch):
+    monkeypatch.setattr("psc_core.coding.range_coder.LIBRARY", None)
+    test_golden_streams_decode_to_the_same_pixels(name)
+
+
 def _hashes(stream: psc_core.Stream, prior: psc_core.Prior) -> dict[str, str]:
     """sha256 of the pixels of each tier."""
     pixels = {f"tier {k}": psc_core.decode(stream, prior, tier=k) for k in range(len(stream.tiers))}
