@@ -42,7 +42,8 @@ _MODULES = {name: name for name in VERBS} | {
 }
 _BENCHES = {
     "rd": ("bench_rd", "Rate and distortion beside JPEG, WebP, AVIF, HEIC."),
-    "exact": ("bench_exact", "Exactness and speed of the integer layers."),
+    "exact": ("bench_exact", "Exactness over threads, batches, instruction sets and kernels."),
+    "speed": ("bench_speed", "Exact arithmetic beside float; seconds, calls, memory."),
 }
 _EXIT_STATUS = [
     ("0", "all well"),
