@@ -7,13 +7,15 @@ quantizer centred on its posterior mean; then one halving of every cell that is 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from psc_core.cells import SIGNIFICANT, ZERO, Cells
 from psc_core.coding.predictive import bin_weights, cumulative
-from psc_core.exact import fixed
+from psc_core.exact import fixed, transcendental
 from psc_core.profiles import ArchiveProfile
 from psc_core.sides import Side
 from psc_core.variance import band_of
@@ -24,6 +26,7 @@ BINS = 8
 """Bins on each side of zero that have a symbol; the last one is an escape."""
 _GRID = 2.0**fixed.PIXEL_BITS
 _EVEN = np.ones(2, dtype=np.int64)
+_FINE, _FAR = 2.0**12, 2.0**20
 
 
 class PredictiveCoder:
@@ -75,14 +78,16 @@ class PredictiveCoder:
     ) -> int:
         """The c under which the coefficients that would be coded are likeliest (Laplace); encoder only."""
         live = (self.classes == k) & (kind != SIGNIFICANT)
-        normal, spread = np.abs(z[live] - mean[live]) / np.sqrt(variance[live]), variance[live]
+        spread = variance[live]
+        # Whole numbers, so that the sum below is the same in any order: the bytes hang on it.
+        normal = np.rint(np.minimum(np.abs(z[live] - mean[live]) / np.sqrt(spread), _FAR) * _FINE).astype(np.int64)
         best = 6
         for _ in range(3):
             coded = spread * _scale(best) > self.profile.threshold * width * width
             if not coded.any():
                 return best
-            c = 2.0 * float(np.mean(normal[coded])) ** 2
-            best = int(np.clip(np.rint(2 * np.log2(max(c, 1e-9))) - _FIRST_SCALE, 0, SCALES - 1))
+            average = int(normal[coded].sum()) / (int(np.count_nonzero(coded)) * _FINE)
+            best = int(np.searchsorted(_between_scales(), 2.0 * average * average, side="right"))
         return best
 
     def _refine(
@@ -196,7 +201,7 @@ class PredictiveCoder:
         """Numbers >= 1: the position of the leading bit (0..31, geometric law), then the bits below it."""
         geometric = np.array([1 << (31 - k) for k in range(32)], dtype=np.int64)
         lengths = side.exchange(
-            lambda truth: [np.floor(np.log2(v)).astype(np.int32) for v in values(truth)],
+            lambda truth: [(np.frexp(v)[1] - 1).astype(np.int32) for v in values(truth)],
             [geometric] * len(counts),
             counts,
         )
@@ -220,6 +225,12 @@ class PredictiveCoder:
         if self.truth_of is None or self.truth_of[0] is not truth_BCHW:
             self.truth_of = (truth_BCHW, self.cells.coefficients(truth_BCHW[:, None])[:, 0].cpu().numpy())
         return self.truth_of[1]
+
+
+@cache
+def _between_scales() -> np.ndarray:
+    """Where c is as near to one scale as to the next, in powers: (SCALES - 1,)."""
+    return np.array([transcendental.power(2.0, (i + _FIRST_SCALE + 0.5) / 2) for i in range(SCALES - 1)])
 
 
 def _scale(index: int) -> float:

@@ -29,7 +29,7 @@ def posterior_variance(z_BSK: Tensor, mean_BK: Tensor, basis: WindowBasis, shrin
     """
     samples = z_BSK.shape[1]
     shape = (z_BSK.shape[0], *basis.shape)
-    raw = _spread(z_BSK, mean_BK).view(shape)
+    raw = _spread(z_BSK, mean_BK).view(shape).clamp(max=_most(basis))
     dof = float(samples - 1)
     pooled = _pool_frequencies(raw, basis)
     gain = _window_gain(raw, pooled, basis)
@@ -50,7 +50,7 @@ def initial_variance(basis: WindowBasis, device: torch.device | str) -> Tensor:
         ring = [
             dc if k == 0 else gain * transcendental.power(float(k) * 32.0 / size, -slope) for k in range(r.max() + 1)
         ]
-        table.append(np.array(ring)[r] * (size / 32.0) ** 2)
+        table.append(np.array(ring)[r] * (size * size / 1024.0))
     law = torch.from_numpy(np.stack(table)) * 2.0 ** (2 * fixed.PIXEL_BITS)
     return law[:, None, :].expand(basis.shape).reshape(-1).to(device)
 
@@ -65,6 +65,12 @@ def _spread(z_BSK: Tensor, mean_BK: Tensor) -> Tensor:
         difference = z_BSK[:, s] - mean_BK
         total = total + difference * difference
     return (total / torch.full_like(total, float(z_BSK.shape[1] - 1))).round()
+
+
+def _most(basis: WindowBasis) -> float:
+    """The variance above which sums over windows and rings might pass 2^53; samples of no real image come near."""
+    largest_ring = int(np.bincount(radius(basis.window)).max())
+    return float(2**53 // (basis.shape[1] * largest_ring))
 
 
 def _pool_frequencies(raw_BCWF: Tensor, basis: WindowBasis) -> Tensor:

@@ -10,7 +10,7 @@ MAX = 448.0
 def _values() -> np.ndarray:
     code = np.arange(127)  # 0x7F is NaN
     exponent, mantissa = code >> 3, code & 7
-    normal = (8 + mantissa) * 2.0 ** (exponent - 10)
+    normal = np.ldexp(8.0 + mantissa, exponent - 10)
     return np.where(exponent == 0, mantissa * 2.0**-9, normal)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from functools import cache
 
 import numpy as np
@@ -46,15 +47,17 @@ class GaussianPrior(Prior):
 
     def _spectrum(self, height: int, width: int) -> Tensor:
         """Prior variance of every DCT coefficient: (3, height, width) float64, mean pixel variance deviation^2."""
+        corner, chroma, deviation = (self.settings[key] for key in ("corner", "chroma", "deviation"))
         rows = torch.tensor([k / (2 * height) for k in range(height)], dtype=torch.float64)
         columns = torch.tensor([k / (2 * width) for k in range(width)], dtype=torch.float64)
-        ratio = (rows[:, None] ** 2 + columns[None, :] ** 2) / self.settings["corner"] ** 2
+        ratio = ((rows * rows)[:, None] + (columns * columns)[None, :]) / (corner * corner)
         shape = torch.tensor(
             [power(1.0 + v, -self.settings["slope"]) for v in ratio.flatten().tolist()], dtype=torch.float64
         ).view(height, width)
-        gains = torch.tensor([1.0, self.settings["chroma"] ** 2, self.settings["chroma"] ** 2], dtype=torch.float64)
+        gains = torch.tensor([1.0, chroma * chroma, chroma * chroma], dtype=torch.float64)
         raw = gains[:, None, None] * shape
-        return (raw * (3 * height * width * self.settings["deviation"] ** 2 / float(raw.sum()))).to(self.device)
+        total = math.fsum(raw.flatten().tolist())  # correctly rounded, in whatever order
+        return (raw * (3 * height * width * (deviation * deviation) / total)).to(self.device)
 
     def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         spectrum = self.spectrum(*x_NCHW.shape[2:])
