@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jobs.console import bar, json_option, out_json, table
 THREADS, BATCHES = (1, 2), (1, 7)
 ATEN = ("default", "avx2", "avx512")
 ONEDNN = ("SSE41", "AVX2", "AVX512_CORE", "full")
-KEYS = ("bytes", "states", "pixels")
+KEYS = ("bytes", "states", "pixels", "attention")
 
 
 def bench_exact(
@@ -29,29 +29,39 @@ def bench_exact(
     overrides: dict[str, Any] | None = None,
     side: int = 32,
     quick: bool = False,
+    pythons: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Run every cell in a process of its own and compare it with the first; writes ``out``.
+    """Compare every cell of the matrix with the first of its arithmetic; writes ``out``.
 
-    A cell encodes photographs and decodes the stream that the first cell of its arithmetic encoded. Each CPU backend
-    is forced in turn; one that its known-answer test refuses in a cell (where torch's int8 product is wrong, say) is
+    A cell encodes photographs, decodes the stream that the first cell of its arithmetic encoded, and runs a small
+    attention UNet. Threads and instruction sets belong to a process, batches and backends vary inside of it. Each CPU
+    backend is forced in turn; one that its known-answer test refuses (where torch's int8 product is wrong, say) is
     counted as refused: there the next backend would have been taken.
+
+    Args:
+        overrides: fields of the profile. side: photographs are reduced to side x side pixels.
+        pythons: other interpreters, with another torch perhaps, that run the first machine's cells too.
     """
     request = {"prior": prior, "profile": profile, "overrides": overrides or {}, "side": side}
-    cells = list(_cells(quick))
+    machines = list(_machines(quick, pythons))
     first: dict[str, dict[str, Any]] = {}
-    results = []
-    with bar("cell") as shown:
-        shown.total = len(cells)
-        for cell in cells:
-            reference = first.get(cell["arithmetic"])
-            found = _run(cell, request | {"stream": reference["stream"] if reference else None})
-            if "error" not in found:
-                reference = first.setdefault(cell["arithmetic"], found)
-                found["same"] = {key: found[key] == reference[key] for key in KEYS}
-            results.append(cell | {k: v for k, v in found.items() if k != "stream"})
+    results: list[dict[str, Any]] = []
+    with bar("machine") as shown:
+        shown.total = len(machines)
+        for machine in machines:
+            cells = list(_cells(quick, 1 if machine["python"] != sys.executable else 0))
+            streams = {arithmetic: found["stream"] for arithmetic, found in first.items()}
+            for cell, found in zip(cells, _run(machine, cells, request | {"streams": streams}), strict=True):
+                if "error" not in found:
+                    reference = first.setdefault(cell["arithmetic"], found)
+                    found["same"] = {key: found[key] == reference[key] for key in KEYS}
+                about = {"python": Path(machine["python"]).name} if machine["python"] != sys.executable else {}
+                here = {k: v for k, v in machine.items() if k != "python"}
+                results.append(cell | here | about | {k: v for k, v in found.items() if k != "stream"})
             shown.update(1)
     summary = [_summary(arithmetic, results) for arithmetic in ("exact", "float")]
-    report = {"request": request, "summary": summary, "cells": results}
+    versions = sorted({r["torch"] for r in results if "torch" in r})
+    report = {"request": request, "torch": versions, "summary": summary, "cells": results}
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(json.dumps(report, indent=1) + "\n")
     return report
@@ -61,19 +71,25 @@ def bench_exact(
 @click.option("--prior", default="photo", show_default=True, metavar="PRIOR")
 @click.option("--profile", default="archive", show_default=True)
 @click.option("--side", type=int, default=32, show_default=True, help="Photographs are reduced to SIDE x SIDE.")
+@click.option("--set", "fields", multiple=True, metavar="FIELD=V", help="Change a field of the profile.")
+@click.option("--python", "pythons", multiple=True, metavar="PATH", help="Another interpreter to compare; may repeat.")
 @click.option("--quick", is_flag=True, help="A handful of cells instead of the whole matrix.")
 @click.option("--out", default="results/exact.json", show_default=True)
 @json_option
-def command(out: str, as_json: bool, **options: Any) -> None:
+def command(out: str, as_json: bool, fields: tuple[str, ...], **options: Any) -> None:
     """Do streams, decoder states and pixels agree over threads, batches, instruction sets and kernels?
 
-    Every cell is a process of its own: threads 1, 2; batch 1, 7; ATEN_CPU_CAPABILITY; ONEDNN_MAX_CPU_ISA; each exact
-    backend, and float beside them. Exit status 1 if one exact cell differs.
+    Threads 1, 2; batch 1, 7; ATEN_CPU_CAPABILITY; ONEDNN_MAX_CPU_ISA; each exact backend, and float beside them, in
+    processes of their own. Exit status 1 if one exact cell differs.
 
     \b
     Example: psc bench exact --quick
     """
-    report = bench_exact(out, **options)
+    for field in fields:
+        if "=" not in field:
+            raise click.UsageError(f"--set {field}: expected FIELD=VALUE")
+    overrides = {k: json.loads(v) for k, v in (field.split("=", 1) for field in fields)}
+    report = bench_exact(out, overrides=overrides, **options)
     click.echo(table(report["summary"]))
     click.echo(f"wrote {out}")
     if as_json:
@@ -82,37 +98,44 @@ def command(out: str, as_json: bool, **options: Any) -> None:
     sys.exit(1 if exact["cells"] != exact["identical"] + exact["refused"] else 0)
 
 
-def _cells(quick: bool) -> Iterator[dict[str, Any]]:
+def _machines(quick: bool, pythons: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What a process is started with."""
+    choices: Iterable[tuple[int, str, str]] = itertools.product(THREADS, ATEN, ONEDNN)
+    if quick:
+        choices = [(1, "avx512", "full"), (2, "default", "SSE41"), (1, "avx2", "AVX2")]
+    for threads, aten, onednn in choices:
+        yield {"python": sys.executable, "threads": threads, "aten": aten, "onednn": onednn}
+    for python in pythons:
+        yield {"python": python, "threads": 1, "aten": "avx512", "onednn": "full"}
+
+
+def _cells(quick: bool, batches: int) -> Iterator[dict[str, Any]]:
+    """What one process runs; ``batches``: only the first so many, 0 for all."""
     from psc_core.exact.backends import backend_names
 
     backends = [b for b in backend_names() if b != "native_portable"] if quick else backend_names()
-    machines: Iterable[tuple[int, int, str, str]] = itertools.product(THREADS, BATCHES, ATEN, ONEDNN)
-    if quick:
-        machines = [(1, 1, "avx512", "full"), (2, 7, "default", "SSE41"), (1, 7, "avx2", "AVX2")]
-    for threads, batch, aten, onednn in machines:
-        base = {"threads": threads, "batch": batch, "aten": aten, "onednn": onednn}
+    for batch in BATCHES[: batches or None]:
         for backend in backends:
-            yield {"arithmetic": "exact", "asked": backend, **base}
-        yield {"arithmetic": "float", "asked": "float", **base}
+            yield {"arithmetic": "exact", "asked": backend, "batch": batch}
+        yield {"arithmetic": "float", "asked": "float", "batch": batch}
 
 
-def _run(cell: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    variables = {**os.environ, "OMP_NUM_THREADS": str(cell["threads"]), "ATEN_CPU_CAPABILITY": cell["aten"]}
-    variables |= {"PSC_EXACT_BACKEND": cell["asked"]} if cell["arithmetic"] == "exact" else {}
-    if cell["onednn"] != "full":
-        variables["ONEDNN_MAX_CPU_ISA"] = cell["onednn"]
-    asked = json.dumps(request | {"arithmetic": cell["arithmetic"], "batch": cell["batch"]})
+def _run(machine: dict[str, Any], cells: list[dict[str, Any]], request: dict[str, Any]) -> list[dict[str, Any]]:
+    variables = {**os.environ, "OMP_NUM_THREADS": str(machine["threads"]), "ATEN_CPU_CAPABILITY": machine["aten"]}
+    variables["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p and "site-packages" not in p)
+    if machine["onednn"] != "full":
+        variables["ONEDNN_MAX_CPU_ISA"] = machine["onednn"]
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.bench.exact_cell", asked],
+        [machine["python"], "-m", "jobs.bench.exact_cell"],
+        input=json.dumps(request | {"cells": cells}),
         env=variables,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode == 0:
-        return json.loads(done.stdout.splitlines()[-1])
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-    return {"error": last, "refused": "known-answer" in last}
+    return found + [{"error": last}] * (len(cells) - len(found))
 
 
 def _summary(arithmetic: str, results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,6 +150,7 @@ def _summary(arithmetic: str, results: list[dict[str, Any]]) -> dict[str, Any]:
         "cells": len(mine),
         "identical": sum(all(r["same"].values()) for r in ran),
         "other_bytes": sum(not r["same"]["bytes"] for r in ran),
+        "other_attention": sum(not r["same"]["attention"] for r in ran),
         "other_pixels": sum(not r["same"]["pixels"] for r in ran),
         "refused": sum(bool(r.get("refused")) for r in mine),
         "failed": sum("error" in r and not r.get("refused") for r in mine),

@@ -27,6 +27,7 @@ def bench_rd(
     restore: str = "mean",
     arithmetic: str = "exact",
     seed: int = 0,
+    in_dataset: bool = False,
     between: tuple[float, float] = BETWEEN,
     out: str = "results/rd",
     fresh: bool = False,
@@ -38,6 +39,7 @@ def bench_rd(
         profiles, overrides: see :func:`jobs.bench.our_codecs.variants`.
         codecs: names in :data:`jobs.bench.reference_codecs.CODECS`; those that are not installed are named as absent.
         cuts: rates in bits a pixel at which our streams are also cut.
+        in_dataset: leave out the header (some 50 bytes) that all images of a dataset share.
         between: the anchor's rates, in bits a pixel, for the second BD-rate.
         fresh: measure again what an earlier run left in ``out``.measured.jsonl.
         photographs: size, crop, limit, every; see :class:`jobs.bench.photographs.Photographs`.
@@ -58,7 +60,7 @@ def bench_rd(
 
     _check(codecs, between)
     our_codecs.check_overrides(overrides, profiles)
-    common = {"restore": restore, "arithmetic": arithmetic, "seed": seed, "cuts": tuple(cuts)}
+    common = {"restore": restore, "arithmetic": arithmetic, "seed": seed, "cuts": tuple(cuts), "in_dataset": in_dataset}
     ours = our_codecs.variants(profiles, priors, overrides, **common)
     checkpoint = record.Checkpoint(Path(f"{out}.measured.jsonl"))
     run = Run(Photographs(images, **photographs), codecs, ours, checkpoint, fresh=fresh)
@@ -113,6 +115,7 @@ def compare(files: Sequence[str], between: tuple[float, float] = BETWEEN) -> lis
 @click.option("--restore", type=click.Choice(["mean", "perceptual"]), default="mean", show_default=True)
 @click.option("--arithmetic", type=click.Choice(["exact", "float"]), default="exact", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--in-dataset", is_flag=True, help="Leave out the header that a dataset's images share.")
 @click.option("--between", nargs=2, type=float, default=BETWEEN, show_default=True, help="BD-rate: anchor's bpp.")
 @click.option("--out", default="results/rd", show_default=True, help="Writes OUT.json and OUT.png.")
 @click.option("--fresh", is_flag=True, help="Measure again what OUT.measured.jsonl holds.")

@@ -36,6 +36,8 @@ class Variant:
     seed: int = 0
     cuts: tuple[float, ...] = ()
     """Rates in bits a pixel at which streams are also cut, below whole tiers."""
+    in_dataset: bool = False
+    """Whether bytes are counted as a dataset's row holds them: without the header that all its images share."""
     alone: bool = field(default=True)
     """Whether the curve is this variant's only."""
 
@@ -50,7 +52,7 @@ class Variant:
             "restore": self.restore,
             "seed": self.seed,
             "cuts": list(self.cuts),
-        }
+        } | ({"in_dataset": True} if self.in_dataset else {})
 
     def setting(self, name: Any) -> Any:
         """The name of a point, unique in the curve."""
@@ -122,7 +124,8 @@ def measure(variant: Variant, prior: Any, image: np.ndarray, judge: Judge) -> li
         calls = prior.nfe
         with Meter() as decoding:
             decoded = psc_core.decode(psc_core.Stream.from_bytes(data), prior, restore=variant.restore)
-        point = {"setting": variant.setting(name), **judge.rate_and_distortion(len(data), image, decoded)}
+        counted = len(data) - (len(stream.shared.to_bytes()) if variant.in_dataset else 0)
+        point = {"setting": variant.setting(name), **judge.rate_and_distortion(counted, image, decoded)}
         point |= {"nfe_encode": nfe_encode, "nfe_decode": prior.nfe - calls}
         points.append(point | costs(encoding, decoding))
     return points

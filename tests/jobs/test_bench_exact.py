@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -11,12 +12,16 @@ from jobs import bench_exact as module
 
 @pytest.fixture
 def few_cells(monkeypatch):
-    def cells(quick):
-        base = {"threads": 1, "batch": 1, "aten": "default", "onednn": "full"}
-        yield {"arithmetic": "exact", "asked": "float32", **base}
-        yield {"arithmetic": "exact", "asked": "float32_conv", **base, "aten": "avx2", "onednn": "AVX2", "batch": 2}
-        yield {"arithmetic": "exact", "asked": "nothing", **base}
+    def machines(quick, pythons):
+        yield {"python": sys.executable, "threads": 1, "aten": "default", "onednn": "full"}
+        yield {"python": sys.executable, "threads": 1, "aten": "avx2", "onednn": "AVX2"}
 
+    def cells(quick, batches):
+        yield {"arithmetic": "exact", "asked": "float32", "batch": 1}
+        yield {"arithmetic": "exact", "asked": "float32_conv", "batch": 2}
+        yield {"arithmetic": "exact", "asked": "nothing", "batch": 1}
+
+    monkeypatch.setattr(module, "_machines", machines)
     monkeypatch.setattr(module, "_cells", cells)
 
 
@@ -25,9 +30,9 @@ def test_cells_agree_and_an_unusable_backend_is_told(few_cells, tmp_path):
     small = {"tiers": 2, "restore_samples": 2, "restore_steps": 1}
     report = module.bench_exact(str(out), overrides=small)
     exact, _ = report["summary"]
-    assert exact["cells"] == 3
-    assert exact["identical"] == 2
-    assert exact["failed"] == 1
+    assert exact["cells"] == 6
+    assert exact["identical"] == 4
+    assert exact["failed"] == 2
     assert [c["backend"] for c in report["cells"][:2]] == ["float32", "float32_conv"]
     assert "no exact backend 'nothing'" in report["cells"][2]["error"]
     assert json.loads(out.read_text())["summary"] == report["summary"]
