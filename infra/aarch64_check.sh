@@ -62,7 +62,7 @@ for case in "gaussian archive" "gaussian paper" "photo archive" "photo paper"; d
     # shellcheck disable=SC2086
     PYTHONPATH=$repo "$python" "$repo/infra/stream_check.py" encode "$file" $case
     case $case in
-    "photo archive") backends="native_portable float32 float32_conv int_mm" ;;
+    "photo paper") backends="native_portable float32 float32_conv int_mm" ;;
     *) backends="native_portable" ;;
     esac
     # shellcheck disable=SC2086

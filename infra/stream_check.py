@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 FIELDS: dict[str, dict[str, Any]] = {
-    "archive": {"tiers": 3, "restore_samples": 2, "restore_steps": 2},
-    "paper": {"samples": 4, "rows": 3, "steps": 3, "stages": 1, "tiers": 2, "restore_samples": 2},
+    "archive": {"tiers": 2, "restore_samples": 2, "restore_steps": 1},
+    "paper": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
 }
 SIDE = 64
 

@@ -6,8 +6,12 @@ sum of a product of the two exceeds 2^22 (norm of a row) x 2^17 sqrt(D), which s
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
+
+from psc_core.errors import PscError
 
 PIXEL_BITS = 14
 ROW_BITS = 22
@@ -35,8 +39,23 @@ def rescale(ints: Tensor, from_bits: int, to_bits: int) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Product of integer-valued float64 matrices. The caller owes the bound that keeps partial sums below 2^53."""
+    """Product of integer-valued float64 matrices. The caller owes the bound that keeps partial sums below 2^53.
+
+    Raises :class:`PscError` where the library's product is not a sum of products (emulated or reduced precision).
+    """
+    _check_products(str(a.device))
     return torch.matmul(a, b)
+
+
+@cache
+def _check_products(device: str) -> None:
+    """Known answers whose sums come near 2^53."""
+    place = torch.arange(40 * 64, dtype=torch.int64)
+    a = (place * 2654435761 % (2**24 - 1) - 2**23).view(40, 64)
+    b = (place * 40503 % (2**24 - 1) - 2**23).view(64, 40)
+    got = torch.matmul(a.double().to(device), b.double().to(device)).cpu()
+    if not torch.equal(got, (a[:, :, None] * b).sum(dim=1).double()):
+        raise PscError(f"float64 matrix products on {device} are not exact on whole numbers: no exact arithmetic there")
 
 
 def total(ints: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -163,3 +163,15 @@ def test_weights_within_range():
     weight = quantize_weight(torch.randn(8, 4, 3, 3), None)
     assert isinstance(weight, QuantizedWeight)
     assert int(weight.ints_OKKI.abs().max()) == 127
+
+
+def test_a_library_whose_float64_products_round_is_refused(monkeypatch):
+    from psc_core.exact import fixed
+
+    right, whole = torch.matmul, torch.ones(2, 2, dtype=torch.float64)
+    fixed._check_products.cache_clear()
+    monkeypatch.setattr(torch, "matmul", lambda a, b: right(a.float(), b.float()).double())
+    with pytest.raises(PscError, match="float64 matrix products on cpu"):
+        fixed.matmul(whole, whole)
+    monkeypatch.setattr(torch, "matmul", right)
+    assert torch.equal(fixed.matmul(whole, whole), whole * 2)
