@@ -49,7 +49,7 @@ fi
 rm -rf "$work/code" && mkdir "$work/code" && cp -r "$repo/psc_core" "$work/code/"
 exact=$work/code/psc_core/exact
 rm -f "$exact/_native.so"
-LD_LIBRARY_PATH=$(echo "$work"/cross/usr/lib/*-linux-gnu) "$work/cross/usr/bin/aarch64-linux-gnu-gcc-12" \
+LD_LIBRARY_PATH=$(printf '%s:' "$work"/cross/usr/lib/*-linux-gnu) "$work/cross/usr/bin/aarch64-linux-gnu-gcc-12" \
     --sysroot="$work/cross" -B "$work/cross/usr/bin/aarch64-linux-gnu-" -isystem "$work/cross/usr/aarch64-linux-gnu/include" \
     -O3 -std=gnu11 -ffp-contract=off -fno-math-errno -fno-trapping-math -shared -fPIC -fopenmp \
     -o "$exact/_native.so" "$exact"/kernels/*.c -lm
