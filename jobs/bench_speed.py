@@ -71,31 +71,21 @@ def command(out: str, as_json: bool, **options: Any) -> None:
     Example: psc bench speed --size 64 --threads 1
     """
     report = bench_speed(out, **options)
-    click.echo(table(calls(report)))
+    click.echo(table(rows(report, "calls")))
     click.echo()
-    click.echo(table(codecs(report)))
+    click.echo(table(rows(report, "codec")))
     click.echo(f"wrote {out}")
     if as_json:
         out_json(report)
 
 
-def calls(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a backend, size, machine and number of threads."""
+def rows(report: dict[str, Any], measured: str) -> list[dict[str, Any]]:
+    """A row for everything ``measured`` ("calls" by backend, "codec" by arithmetic), size, machine, threads."""
     return [
-        {"machine": r["machine"], "threads": r["threads"], "side": r["side"], "backend": name}
-        | {key: round(value, 4) for key, value in found.items()}
+        {"machine": r["machine"], "threads": r["threads"], "side": r["side"], "with": name}
+        | {key: float(f"{value:.4g}") for key, value in found.items()}
         for r in report["results"]
-        for name, found in r["calls"].items()
-    ]
-
-
-def codecs(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a measured encoding and decoding."""
-    return [
-        {"machine": r["machine"], "threads": r["threads"], "side": r["side"], "arithmetic": name}
-        | {key: round(value, 3) for key, value in found.items()}
-        for r in report["results"]
-        for name, found in r["codec"].items()
+        for name, found in r[measured].items()
     ]
 
 

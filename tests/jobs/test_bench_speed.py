@@ -25,8 +25,8 @@ def test_every_backend_is_measured_beside_float(tmp_path, monkeypatch):
     assert exact["nfe_encode"] == plain["nfe_encode"] > 0
     assert exact["memory_mb"] > 0
     assert json.loads(out.read_text()) == report
-    assert len(module.calls(report)) == len(line["calls"])
-    assert len(module.codecs(report)) == 2
+    assert len(module.rows(report, "calls")) == len(line["calls"])
+    assert len(module.rows(report, "codec")) == 2
 
 
 def test_a_process_that_fails_says_why(tmp_path):
