@@ -32,6 +32,7 @@ PROMISED = {
     "--restore": "mean",
     "--arithmetic": "exact",
     "--seed": 0,
+    "--in-dataset": False,
     "--between": (0.05, 0.3),
     "--out": "results/rd",
     "--fresh": False,
