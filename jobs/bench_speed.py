@@ -36,7 +36,7 @@ def bench_speed(
     """Measure every backend beside float32 eager, in turns, a process a machine and number of threads.
 
     ``over_float`` is the median over turns of a backend's seconds over float's in the same turn. Encoding and decoding
-    are measured with float and with the first backend that is right. Writes ``out``.
+    are measured with float and with the fastest backend. Writes ``out``.
     """
     from psc_core.exact.backends import backend_names
 
