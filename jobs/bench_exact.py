@@ -29,6 +29,7 @@ def bench_exact(
     overrides: dict[str, Any] | None = None,
     side: int = 32,
     quick: bool = False,
+    resume: bool = False,
     pythons: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare every cell of the matrix with the first of its arithmetic; writes ``out``.
@@ -40,30 +41,69 @@ def bench_exact(
 
     Args:
         overrides: fields of the profile. side: photographs are reduced to side x side pixels.
+        resume: keep the machines that ``out`` already holds, which is written after each one.
         pythons: other interpreters, with another torch perhaps, that run the first machine's cells too.
     """
     request = {"prior": prior, "profile": profile, "overrides": overrides or {}, "side": side}
     machines = list(_machines(quick, pythons))
+    done = _done(Path(out), request) if resume else []
     first: dict[str, dict[str, Any]] = {}
-    results: list[dict[str, Any]] = []
+    for result in reversed([r for r in done if "same" in r]):
+        first[result["arithmetic"]] = result
+    report: dict[str, Any] = {}
     with bar("machine") as shown:
         shown.total = len(machines)
         for machine in machines:
-            cells = list(_cells(quick, 1 if machine["python"] != sys.executable else 0))
-            streams = {arithmetic: found["stream"] for arithmetic, found in first.items()}
-            for cell, found in zip(cells, _run(machine, cells, request | {"streams": streams}), strict=True):
-                if "error" not in found:
-                    reference = first.setdefault(cell["arithmetic"], found)
-                    found["same"] = {key: found[key] == reference[key] for key in KEYS}
-                about = {"python": Path(machine["python"]).name} if machine["python"] != sys.executable else {}
-                here = {k: v for k, v in machine.items() if k != "python"}
-                results.append(cell | here | about | {k: v for k, v in found.items() if k != "stream"})
+            about = _about(machine)
+            if not any(all(r.get(k) == v for k, v in about.items()) for r in done):
+                done += _machine(machine, about, quick, request, first)
+                report = _write(Path(out), request, done)
             shown.update(1)
-    summary = [_summary(arithmetic, results) for arithmetic in ("exact", "float")]
-    versions = sorted({r["torch"] for r in results if "torch" in r})
-    report = {"request": request, "torch": versions, "summary": summary, "cells": results}
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(json.dumps(report, indent=1) + "\n")
+    return report or _write(Path(out), request, done)
+
+
+def _machine(
+    machine: dict[str, Any], about: dict[str, Any], quick: bool, request: dict[str, Any], first: dict[str, dict]
+) -> list[dict[str, Any]]:
+    """The cells of one machine, compared with the first of their arithmetic, which ``first`` learns."""
+    cells = list(_cells(quick, 1 if machine["python"] != sys.executable else 0))
+    streams = {arithmetic: found["stream"] for arithmetic, found in first.items()}
+    results = []
+    for cell, found in zip(cells, _run(machine, cells, request | {"streams": streams}), strict=True):
+        if "error" not in found:
+            reference = first.setdefault(cell["arithmetic"], found)
+            found["same"] = {key: found[key] == reference[key] for key in KEYS}
+            if found is not reference:
+                del found["stream"]
+        results.append(cell | about | found)
+    return results
+
+
+def _about(machine: dict[str, Any]) -> dict[str, Any]:
+    """A machine in words that name no path; ``python`` only where it is not this one."""
+    here = {k: v for k, v in machine.items() if k != "python"}
+    return here | {"python": None if machine["python"] == sys.executable else Path(machine["python"]).name}
+
+
+def _done(out: Path, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Cells that an earlier run of the same request wrote."""
+    if not out.is_file():
+        return []
+    before = json.loads(out.read_text())
+    if before["request"] != request:
+        raise click.UsageError(f"{out} holds another request: {before['request']}; give another --out, or no --resume")
+    return list(before["cells"])
+
+
+def _write(out: Path, request: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """The report of the cells so far, in place of the last one."""
+    summary = [_summary(arithmetic, cells) for arithmetic in ("exact", "float")]
+    versions = sorted({r["torch"] for r in cells if "torch" in r})
+    report = {"request": request, "torch": versions, "summary": summary, "cells": cells}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(json.dumps(report, indent=1) + "\n")
+    partial.replace(out)
     return report
 
 
@@ -74,6 +114,7 @@ def bench_exact(
 @click.option("--set", "fields", multiple=True, metavar="FIELD=V", help="Change a field of the profile.")
 @click.option("--python", "pythons", multiple=True, metavar="PATH", help="Another interpreter to compare; may repeat.")
 @click.option("--quick", is_flag=True, help="A handful of cells instead of the whole matrix.")
+@click.option("--resume", is_flag=True, help="Go on with what --out already holds.")
 @click.option("--out", default="results/exact.json", show_default=True)
 @json_option
 def command(out: str, as_json: bool, fields: tuple[str, ...], **options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import click
 import pytest
 
 from jobs import bench_exact as module
@@ -36,3 +37,19 @@ def test_cells_agree_and_an_unusable_backend_is_told(few_cells, tmp_path):
     assert [c["backend"] for c in report["cells"][:2]] == ["float32", "float32_conv"]
     assert "no exact backend 'nothing'" in report["cells"][2]["error"]
     assert json.loads(out.read_text())["summary"] == report["summary"]
+
+
+def test_a_run_goes_on_where_it_stopped(few_cells, tmp_path, monkeypatch):
+    out = tmp_path / "exact.json"
+    small = {"tiers": 1, "restore_samples": 2, "restore_steps": 1}
+    whole = module.bench_exact(str(out), overrides=small, side=16)
+    kept = {**whole, "cells": [c for c in whole["cells"] if c["aten"] == "default"]}
+    out.write_text(json.dumps(kept))
+    ran = []
+    run = module._run
+    monkeypatch.setattr(module, "_run", lambda machine, *rest: ran.append(machine["aten"]) or run(machine, *rest))
+    resumed = module.bench_exact(str(out), overrides=small, side=16, resume=True)
+    assert ran == ["avx2"]
+    assert [c.get("same") for c in resumed["cells"]] == [c.get("same") for c in whole["cells"]]
+    with pytest.raises(click.UsageError, match="another request"):
+        module.bench_exact(str(out), side=16, resume=True)
