@@ -11,6 +11,7 @@ from pipeline.errors import BadRequest, NotADataset
 from pipeline.plan import PLAN
 from pipeline.schema import OK, payload_names
 from pipeline.storage import Folder
+from psc_core.coding.condition import condition_bits
 
 VIEWS = {
     "images": "one row an input: status, error, facts of the source, size, rate; no payload",
@@ -100,7 +101,9 @@ def _file_info(path: str, data: bytes) -> dict[str, Any]:
         bpp = 8 * so_far / (stream.width * stream.height)
         tiers.append({"tier": k, "bytes": len(tier.data), "bytes_up_to": so_far, "bpp": bpp, "cuts": list(tier.cuts)})
     size = {"height": stream.height, "width": stream.width, "channels": stream.channels}
+    given = {"condition": stream.condition, "condition_bits": condition_bits(stream.condition)}
     head = {"file": path, "bytes": stream.nbytes, "bpp": stream.bpp} | size
+    head |= given if stream.condition is not None else {}
     return head | _shared(stream.shared.to_json()) | {"tiers": tiers}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 import psc_core
 from pipeline.request import Request
+from psc_core.coding.header import version_for
 from psc_core.profiles import fitted
 
 
@@ -36,6 +37,7 @@ class Codec:
             arithmetic=prior.arithmetic,
             environment=getattr(prior, "environment", ""),
             seed=request.seed,
+            version=version_for(getattr(prior, "condition_kind", None)),
         ).to_json()
 
     def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
-from psc_core.canvas import Canvas, pad_to_multiple, plan_canvases
+from psc_core.batching import Work, alike, batches, held, joint, multiple, padded, work_of
+from psc_core.canvas import Canvas, pad_to_multiple
+from psc_core.codecs import CODECS
+from psc_core.coding.condition import Condition, checked
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
-from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader
+from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader, version_for
 from psc_core.errors import (
     CorruptStream,
     CutStream,
@@ -28,22 +31,26 @@ from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile, fitted, get_profile
-from psc_core.published import PublishedCanvases
 from psc_core.sides import DecoderSide, EncoderSide
-from psc_core.structured import Piece, StructuredCanvases
+from psc_core.structured import Piece
 
-CODECS: dict[str, Any] = {"psc": PublishedCanvases, "structured": StructuredCanvases}
 RESTORATIONS = ("mean", "perceptual")
-_PIXELS_AT_ONCE = 1 << 18
 _SAMPLED_PIXELS = 1 << 26
 """Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
 _KEY_RANGE = 1 << 12
 """Steps and stages have 12 bits each in the key of their noise."""
 
 
-def encode(image: np.ndarray, prior: Prior, profile: str | Profile = "archive", **options: Any) -> Stream:
-    """Compress one image; see :func:`encode_batch`."""
-    return encode_batch([image], prior, profile, **options)[0]
+def encode(
+    image: np.ndarray,
+    prior: Prior,
+    profile: str | Profile = "archive",
+    *,
+    condition: Condition = None,
+    **options: Any,
+) -> Stream:
+    """Compress one image, given a prompt or a class label where the prior takes one; see :func:`encode_batch`."""
+    return encode_batch([image], prior, profile, conditions=[condition], **options)[0]
 
 
 def encode_batch(
@@ -51,6 +58,7 @@ def encode_batch(
     prior: Prior,
     profile: str | Profile = "archive",
     *,
+    conditions: Sequence[Condition] | None = None,
     seed: int = 0,
     tiers: int | None = None,
     max_bpp: float | None = None,
@@ -62,6 +70,7 @@ def encode_batch(
         images: uint8 (H, W), (H, W, 1) or (H, W, 3), any size from 1x1.
         prior: what denoises, see :func:`psc_core.load_prior`.
         profile: a registered name or a :class:`Profile`.
+        conditions: a prompt, a class label or None an image; stored in its header, so that the decoder has it too.
         seed: of all noise, 0 to 2^63 - 1; stored in the stream.
         tiers: how many tiers to make, instead of the profile's number.
         max_bpp: cut the stream at its last cut point under this rate (bits a pixel, all headers counted).
@@ -69,7 +78,7 @@ def encode_batch(
             by the mean, which a decoder runs, is a little better than that estimate.
 
     Raises:
-        InvalidImage, UnknownProfile, InvalidProfile.
+        InvalidImage, UnknownProfile, InvalidProfile, InvalidCondition.
     """
     chosen = fitted(get_profile(profile, **({} if tiers is None else {"tiers": tiers})), prior.native_size)
     _check_seed(seed)
@@ -80,14 +89,16 @@ def encode_batch(
         arithmetic=prior.arithmetic,
         environment=prior.environment,
         seed=seed,
+        version=version_for(prior.condition_kind),
     )
     arrays = [_checked(image) for image in images]
-    headers = [ImageHeader(height=a.shape[0], width=a.shape[1], channels=a.shape[2]) for a in arrays]
+    headers = [_header(*pair) for pair in zip(arrays, conditions or [None] * len(arrays), strict=True)]
     for header in headers:
+        prior.check_condition(header.condition)
         _check_cost(header, chosen)
-    work = [_Work(i, k, canvas) for i, h in enumerate(headers) for k, canvas in enumerate(_canvases(h, chosen))]
+    work = [w for i, header in enumerate(headers) for w in work_of(i, header, chosen)]
     pieces: dict[tuple[int, int], _Piece] = {}
-    for batch in _batches(work, prior, chosen):
+    for batch in batches(work, prior, chosen):
         for item, piece in zip(batch, _encode_canvases(batch, arrays, prior, chosen, seed), strict=True):
             pieces[item.image, item.key] = piece
     streams = []
@@ -117,7 +128,7 @@ def decode_batch(
         restore: "mean" (low distortion; exact where the arithmetic is) or "perceptual" (by gradients, in float).
 
     Raises:
-        WrongPrior, WrongArithmetic, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
+        WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
     """
     if restore not in RESTORATIONS:
         raise InvalidProfile(f"restore={restore!r}: expected one of {', '.join(RESTORATIONS)}")
@@ -125,25 +136,18 @@ def decode_batch(
         _check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
     outputs = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s in chosen]
-    for items in _alike(chosen, restore):
+    for items in alike(chosen, restore):
         shared = chosen[items[0].image].shared
-        if _joint(chosen[items[0].image], restore):
+        if joint(chosen[items[0].image], restore):
             pieces = _pieces(items, chosen, prior, shared)
-            outputs[items[0].image][:] = Mosaic(
-                prior, cast("ArchiveProfile", shared.profile), pieces, shared.seed
-            ).restore()
+            given, profile = prior.conditioned(items[0].condition), cast("ArchiveProfile", shared.profile)
+            outputs[items[0].image][:] = Mosaic(given, profile, pieces, shared.seed).restore()
             continue
-        for batch in _batches(items, prior, shared.profile):
+        for batch in batches(items, prior, shared.profile):
             for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, shared, restore), strict=True):
                 c = item.canvas
                 outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
     return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
-
-
-class _Work(NamedTuple):
-    image: int
-    key: int
-    canvas: Canvas
 
 
 class _Piece(NamedTuple):
@@ -159,11 +163,12 @@ class _Piece(NamedTuple):
 
 
 def _encode_canvases(
-    batch: Sequence[_Work], images: Sequence[np.ndarray], prior: Prior, profile: Profile, seed: int
+    batch: Sequence[Work], images: Sequence[np.ndarray], prior: Prior, profile: Profile, seed: int
 ) -> list[_Piece]:
     started, nfe = time.perf_counter(), prior.nfe
+    prior = prior.conditioned(batch[0].condition)
     crops = [_crop(images[w.image], w.canvas) for w in batch]
-    truth = torch.stack([prior.to_model(pad_to_multiple(crop, _multiple(prior, profile))) for crop in crops])
+    truth = torch.stack([prior.to_model(pad_to_multiple(crop, multiple(prior, profile))) for crop in crops])
     canvases = _coder(prior, profile, batch, seed)
     side = EncoderSide(truth)
     tiers: list[list[list[Chunk]]] = [[] for _ in batch]
@@ -185,39 +190,18 @@ def _encode_canvases(
     return [_Piece(t, calls, seconds, *m) for t, *m in zip(tiers, errors, similarities, strict=True)]
 
 
-def _joint(stream: Stream, restore: str) -> bool:
-    """Whether an image's canvases are restored together; guidance by gradients takes a canvas at a time."""
-    return restore == "mean" and stream.canvases > 1 and stream.shared.profile.codec == "structured"
-
-
-def _alike(streams: Sequence[Stream], restore: str) -> list[list[_Work]]:
-    """Canvases that replay in lockstep: of one profile, seed and number of chunks; or those of one joint image."""
-    work: dict[tuple, list[_Work]] = {}
-    for i, stream in enumerate(streams):
-        joint = _joint(stream, restore)
-        for k, canvas in enumerate(_canvases(stream.image, stream.shared.profile)):
-            alike = (i,) if joint else (stream.shared.profile.digest, stream.shared.seed, _held(stream, k))
-            work.setdefault(alike, []).append(_Work(i, k, canvas))
-    return list(work.values())
-
-
-def _held(stream: Stream, canvas: int) -> tuple[int, ...]:
-    """Chunks of one canvas in every tier: a byte budget may end between canvases."""
-    return tuple(len(tier.chunks[canvas :: stream.canvases]) for tier in stream.tiers)
-
-
-def _pieces(items: Sequence[_Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
+def _pieces(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
     """The canvases of one image, replayed."""
     found: dict[int, Piece] = {}
-    for held in {_held(streams[w.image], w.key) for w in items}:
-        same = [w for w in items if _held(streams[w.image], w.key) == held]
-        for batch in _batches(same, prior, shared.profile):
+    for count in {held(streams[w.image], w.key) for w in items}:
+        same = [w for w in items if held(streams[w.image], w.key) == count]
+        for batch in batches(same, prior, shared.profile):
             replayed = _replay(batch, streams, prior, shared)
             found |= {w.key: replayed.piece(b, w.canvas) for b, w in enumerate(batch)}
     return [found[w.key] for w in items]
 
 
-def _replay(batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Any:
+def _replay(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Any:
     """The codec's state after all chunks of a batch of canvases."""
     canvases = _coder(prior, shared.profile, batch, shared.seed)
     for number in range(len(streams[batch[0].image].tiers)):
@@ -229,7 +213,7 @@ def _replay(batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, sha
 
 
 def _decode_canvases(
-    batch: Sequence[_Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader, restore: str
+    batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader, restore: str
 ) -> list[np.ndarray]:
     restored = _replay(batch, streams, prior, shared).restore(restore)
     sizes = [(w.canvas.height, w.canvas.width) for w in batch]
@@ -245,33 +229,9 @@ def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> 
             )
 
 
-def _coder(prior: Prior, profile: Profile, batch: Sequence[_Work], seed: int) -> Any:
-    return CODECS[profile.codec](prior, profile, _padded(batch[0].canvas, prior, profile), [w.key for w in batch], seed)
-
-
-def _batches(work: Sequence[_Work], prior: Prior, profile: Profile) -> Iterator[list[_Work]]:
-    """Work of equal padded shape, as many canvases at once as memory is planned for; float: one, to be reproducible."""
-    shapes: dict[tuple[int, int], list[_Work]] = {}
-    for item in work:
-        shapes.setdefault(_padded(item.canvas, prior, profile), []).append(item)
-    for (height, width), items in shapes.items():
-        count = 1 if prior.arithmetic == "float" else max(1, _PIXELS_AT_ONCE // (height * width))
-        for start in range(0, len(items), count):
-            yield items[start : start + count]
-
-
-def _multiple(prior: Prior, profile: Profile) -> int:
-    """Canvases are padded to multiples of what both the network and the codec work in."""
-    return math.lcm(prior.multiple, CODECS[profile.codec].multiple(profile))
-
-
-def _padded(canvas: Canvas, prior: Prior, profile: Profile) -> tuple[int, int]:
-    m = _multiple(prior, profile)
-    return -(-canvas.height // m) * m, -(-canvas.width // m) * m
-
-
-def _canvases(header: ImageHeader, profile: Profile) -> list[Canvas]:
-    return plan_canvases(header.height, header.width, profile.canvas)
+def _coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> Any:
+    shape = padded(batch[0].canvas, prior, profile)
+    return CODECS[profile.codec](prior.conditioned(batch[0].condition), profile, shape, [w.key for w in batch], seed)
 
 
 def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
@@ -322,6 +282,11 @@ def _reaching(stream: Stream, psnr: float) -> Stream:
     count = enough[0] + 1
     short = replace(stream.report, tier_psnr=stream.report.tier_psnr[:count], tier_ssim=stream.report.tier_ssim[:count])
     return replace(stream.truncate(tier=count - 1), report=short)
+
+
+def _header(image: np.ndarray, condition: Condition) -> ImageHeader:
+    height, width, channels = image.shape
+    return ImageHeader(height=height, width=width, channels=channels, condition=checked(condition))
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
@@ -388,6 +353,7 @@ def _check_decodable(stream: Stream, prior: Prior) -> None:
             f"the stream needs prior {shared.prior_name!r} ({shared.prior_fingerprint}), "
             f"given is {prior.name!r} ({prior.fingerprint})"
         )
+    prior.check_condition(stream.condition)
     if shared.environment and shared.environment != prior.environment:
         warnings.warn(
             f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here",

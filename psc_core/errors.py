@@ -42,6 +42,12 @@ class InvalidPrior(PscError):
     code = "invalid_prior"
 
 
+class InvalidCondition(PscError):
+    """The prompt or class label is none that the prior, or a stream, can take."""
+
+    code = "invalid_condition"
+
+
 class StreamError(PscError):
     """Base of the errors about stored bytes."""
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from psc_core.coding.condition import Condition
 from psc_core.coding.header import ImageHeader, SharedHeader
 from psc_core.coding.varint import Reader, varint
 from psc_core.errors import CorruptStream, CutStream, TierOutOfRange
@@ -109,6 +110,11 @@ class Stream:
     @property
     def channels(self) -> int:
         return self.image.channels
+
+    @property
+    def condition(self) -> Condition:
+        """The prompt or class label that both sides are given, counted in the image header's bytes."""
+        return self.image.condition
 
     @property
     def image_header(self) -> bytes:

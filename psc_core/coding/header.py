@@ -9,12 +9,15 @@ import re
 from binascii import crc_hqx
 from dataclasses import dataclass
 
+from psc_core.coding import condition as conditions
+from psc_core.coding.condition import Condition
 from psc_core.coding.varint import Reader, text, varint
 from psc_core.errors import CorruptStream, CutStream, NotAStream, PscError, UnknownVersion
 from psc_core.profiles import Profile, get_profile
 
 MAGIC = b"\x89PSC"
-VERSION = 1
+VERSION = 2
+"""The newest format that is read. A stream says the oldest one that has all it needs: see :func:`version_for`."""
 MAX_SIDE = 1 << 20
 ARITHMETICS = ("exact", "float")
 
@@ -31,7 +34,7 @@ class SharedHeader:
     environment: str = ""
     """Float arithmetic only: the machine and library on which the stream was made."""
     seed: int = 0
-    version: int = VERSION
+    version: int = 1
 
     @property
     def fingerprint(self) -> str:
@@ -82,7 +85,7 @@ class SharedHeader:
             raise NotAStream(f"the first bytes are {seen!r}; a .psc file begins with {MAGIC!r}")
         reader.take(len(MAGIC), "the magic bytes")
         version = reader.take(1, "the format version")[0]
-        if version != VERSION:
+        if not 0 < version <= VERSION:
             raise UnknownVersion(_newer(version))
         body = reader.take(reader.varint("the header's length"), "the header")
         checked = reader.data[start : reader.position]
@@ -112,27 +115,36 @@ class SharedHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """Height and width in pixels, and 1 (grey) or 3 (colour) channels."""
+    """Height and width in pixels, 1 (grey) or 3 (colour) channels, and the prompt or class label if there is one.
+
+    The first byte holds the channels and, in its upper half, the condition's form.
+    """
 
     height: int
     width: int
     channels: int
+    condition: Condition = None
 
     def to_bytes(self) -> bytes:
-        head = bytes([self.channels]) + varint(self.height) + varint(self.width)
+        form, packed = conditions.pack(self.condition)
+        head = bytes([self.channels | form << 4]) + varint(self.height) + varint(self.width) + packed
         return head + _crc8(head)
 
     @classmethod
     def read(cls, reader: Reader) -> ImageHeader:
         start = reader.position
-        channels = reader.take(1, "the image header")[0]
+        first = reader.take(1, "the image header")[0]
+        form, channels = first >> 4, first & 15
+        if form > conditions.DEFLATED:
+            raise CorruptStream(f"impossible image header: a condition of form {form}")
         height, width = reader.varint("the height"), reader.varint("the width")
+        condition = conditions.unpack(form, reader)
         checked = reader.data[start : reader.position]
         if reader.take(1, "the image header's checksum") != _crc8(checked):
             raise CorruptStream("the image header's checksum does not match: its bytes were changed")
         if channels not in (1, 3) or not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
             raise CorruptStream(f"impossible image header: {height}x{width} with {channels} channels")
-        return cls(height=height, width=width, channels=channels)
+        return cls(height=height, width=width, channels=channels, condition=condition)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ImageHeader:
@@ -141,6 +153,11 @@ class ImageHeader:
         if reader.left:
             raise CorruptStream(f"{reader.left} bytes too many in an image header")
         return header
+
+
+def version_for(condition_kind: str | None) -> int:
+    """The format of streams of a prior that takes conditions of that kind; 1 had no place for them."""
+    return 1 if condition_kind is None else 2
 
 
 def _profile(fields: dict, digest: str) -> Profile:
@@ -183,7 +200,7 @@ def _check_fields(header: SharedHeader) -> None:
     if type(header.version) is int and header.version > VERSION:
         raise UnknownVersion(_newer(header.version))
     possible = {
-        "version": type(header.version) is int and header.version == VERSION,
+        "version": type(header.version) is int and 0 < header.version <= VERSION,
         "prior_name": isinstance(header.prior_name, str),
         "prior_fingerprint": re.fullmatch("[0-9a-f]{32}", str(header.prior_fingerprint)) is not None,
         "arithmetic": header.arithmetic in ARITHMETICS,
@@ -196,4 +213,4 @@ def _check_fields(header: SharedHeader) -> None:
 
 
 def _newer(version: int) -> str:
-    return f"format version {version}; this software reads version {VERSION}: update it"
+    return f"format version {version}; this software reads versions 1 to {VERSION}: update it"

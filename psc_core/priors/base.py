@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from psc_core.coding.condition import Condition, checked
+from psc_core.errors import InvalidCondition
 
 
 class Prior(ABC):
@@ -20,7 +26,8 @@ class Prior(ABC):
         channels: of model space. multiple: both sides of a canvas are multiples of it.
         native_size: side in pixels that the model was made for, if it knows one alone: canvases are no larger.
         sigma_min, sigma_max: the noise levels at which it can denoise.
-        nfe: denoiser calls times samples so far.
+        condition_kind: "text" (a prompt), "label" (a class), or None if it takes no condition.
+        condition: the one that it has, see :meth:`conditioned`.
     """
 
     name: str
@@ -32,9 +39,45 @@ class Prior(ABC):
     native_size: int | None = None
     sigma_min: float
     sigma_max: float
-    nfe: int = 0
+    condition_kind: str | None = None
+    condition: Condition = None
     pixels_per_call: int = 1 << 19
     """Samples are denoised in batches of about this many pixels; the result does not depend on it."""
+
+    @cached_property
+    def shared(self) -> dict[str, Any]:
+        """What all views of a prior have in common, whichever of them came to it first."""
+        return {}
+
+    @property
+    def nfe(self) -> int:
+        """Denoiser calls times samples so far, of all views together."""
+        return self.shared.get("nfe", 0)
+
+    @nfe.setter
+    def nfe(self, calls: int) -> None:
+        self.shared["nfe"] = calls
+
+    def conditioned(self, condition: Condition) -> Self:
+        """This prior given a prompt or a class label: a view of the same weights, fingerprint and count of calls.
+
+        Raises :class:`InvalidCondition` for one that it cannot take.
+        """
+        condition = checked(condition)
+        self.check_condition(condition)
+        if condition == self.condition:
+            return self
+        assert self.shared is not None  # made before it is copied
+        view = copy(self)
+        view.condition = condition
+        return view
+
+    def check_condition(self, condition: Condition) -> None:
+        """Raise :class:`InvalidCondition` if this prior cannot be given that condition."""
+        kinds = {str: "text", int: "label", type(None): self.condition_kind}
+        if kinds[type(condition)] != self.condition_kind:
+            takes = {"text": "a text prompt", "label": "a class label", None: "no condition"}[self.condition_kind]
+            raise InvalidCondition(f"condition={condition!r}: prior {self.name!r} takes {takes}")
 
     def denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         """The posterior mean E[x | x + sigma n] of every sample: float32, same shape."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ class UNetPrior(Prior):
         self._net: Any = ExactUNet(load_unet(folder), self.device) if arithmetic == "exact" else self._float_net
         self.fingerprint = self._fingerprint(about)
 
-    @cached_property
+    @property
     def _float_net(self) -> Any:
-        return load_unet(self._folder).to(self.device, memory_format=torch.channels_last)
+        if "float" not in self.shared:
+            self.shared["float"] = load_unet(self._folder).to(self.device, memory_format=torch.channels_last)
+        return self.shared["float"]
 
     @property
     def backend(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import psc_core
-from psc_core import codec
+from psc_core import batching, codec
 from tests.psc_core.photographs import photograph
 
 PROFILE = psc_core.get_profile("archive", tiers=3, canvas=64, window=16, restore_steps=4)
@@ -33,7 +33,8 @@ def test_no_border_shows_and_distortion_falls(prior, stream, monkeypatch):
     """Measured: 2.54 in one piece, 3.63 a canvas at a time, 2.27 in the photograph."""
     original = photograph("astronaut", 128, 100)
     whole = psc_core.decode(stream, prior)
-    monkeypatch.setattr(codec, "_joint", lambda *_: False)
+    for module in (batching, codec):
+        monkeypatch.setattr(module, "joint", lambda *_: False)
     apart = psc_core.decode(stream, prior)
     assert stream.canvases == 4
     assert abs(border_gradient(whole, (64,)) - border_gradient(original, (64,))) < 0.4
