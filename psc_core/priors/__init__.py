@@ -26,7 +26,8 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
 
     Args:
         name_or_path: "photo" (bundled), "gaussian" (analytic, for tests), a folder written by ``psc train-prior`` or
-            holding a diffusers pipeline of an unconditional UNet2DModel, or such a pipeline's hub id ("google/ddpm-…").
+            holding a diffusers pipeline of an unconditional UNet2DModel, such a pipeline's hub id ("google/ddpm-…"), or
+            a checkpoint of guided-diffusion ("…/256x256_diffusion.pt").
         arithmetic: "exact" (the same bits on any machine) or "float".
         device: a torch device, or "auto" for CUDA where there is one.
 
@@ -45,6 +46,10 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
     if name_or_path in BUNDLED:
         return EdmUNetPrior(HERE / str(name_or_path), name=str(name_or_path), arithmetic=arithmetic, device=where)
     folder = Path(name_or_path)
+    if folder.is_file():
+        from psc_core.priors.adm import AdmPrior
+
+        return AdmPrior(folder, name=str(name_or_path), arithmetic=arithmetic, device=where)
     if not folder.is_dir():
         folder = _from_hub(str(name_or_path))
     if not (folder / PRIOR_FILE).is_file() and any(folder.rglob("scheduler_config.json")):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from psc_core.errors import InvalidPrior
-from psc_core.priors.schedule import read_schedule
+from psc_core.priors.schedule import DiscreteSchedule, read_schedule
 from psc_core.priors.unet import UNetPrior
 
 
@@ -20,10 +21,10 @@ class DiscreteUNetPrior(UNetPrior):
         self, folder: Path, *, name: str | None = None, arithmetic: str = "exact", device: str = "cpu"
     ) -> None:
         """folder: a diffusers pipeline's, with ``unet/`` and ``scheduler/``, or both configurations side by side."""
-        self.schedule = read_schedule(folder)
+        self.schedule = self._read_schedule(folder)
         self.sigma_min, self.sigma_max = self.schedule.sigmas[0], self.schedule.sigmas[-1]
         unet = folder / "unet" if (folder / "unet").is_dir() else folder
-        about = self.schedule.about
+        about = self.schedule.about | self._about()
         super().__init__(unet, name=name or folder.name, arithmetic=arithmetic, device=device, about=about)
         config = self._net.config
         if config["in_channels"] != 3 or config["out_channels"] not in (3, 6):
@@ -34,6 +35,13 @@ class DiscreteUNetPrior(UNetPrior):
         size = config.get("sample_size")
         attends = any("Attn" in kind for kind in (*config["down_block_types"], *config["up_block_types"]))
         self.native_size = int(size) if attends and isinstance(size, int) else None
+
+    def _read_schedule(self, folder: Path) -> DiscreteSchedule:
+        return read_schedule(folder)
+
+    def _about(self) -> dict[str, Any]:
+        """What decides the denoiser beside schedule and weights."""
+        return {}
 
     def _precondition(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
         scale, timestep = 1 / float(np.sqrt(1 + sigma * sigma)), self.schedule.timestep(sigma)

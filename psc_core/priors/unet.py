@@ -23,14 +23,18 @@ class UNetPrior(Prior):
         """folder: of the UNet's config.json and weights. about: what else decides the result, for the fingerprint."""
         self.name, self.arithmetic, self.device = name, arithmetic, torch.device(device)
         self._folder = folder
-        self._net: Any = ExactUNet(load_unet(folder), self.device) if arithmetic == "exact" else self._float_net
+        self._net: Any = ExactUNet(self._load(), self.device) if arithmetic == "exact" else self._float_net
         self.fingerprint = self._fingerprint(about)
 
     @property
     def _float_net(self) -> Any:
         if "float" not in self.shared:
-            self.shared["float"] = load_unet(self._folder).to(self.device, memory_format=torch.channels_last)
+            self.shared["float"] = self._load().to(self.device, memory_format=torch.channels_last)
         return self.shared["float"]
+
+    def _load(self) -> Any:
+        """The float32 network."""
+        return load_unet(self._folder)
 
     @property
     def backend(self) -> str:
