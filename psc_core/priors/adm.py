@@ -27,5 +27,8 @@ class AdmPrior(DiscreteUNetPrior):
     def _about(self) -> dict[str, Any]:
         return about(self._shape, self._flags)
 
+    def _null_class(self, unet: Path) -> int | None:
+        return None if self._flags.null_class == -1 else self._flags.null_class
+
     def _load(self) -> Any:
         return unet_of(read_tensors(self._path), self._shape, self._flags, self._path)

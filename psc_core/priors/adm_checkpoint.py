@@ -48,6 +48,8 @@ class Flags:
     noise_schedule: str = "linear"
     diffusion_steps: int = 1000
     predict_xstart: bool = False
+    null_class: int = -1
+    """No flag of guided-diffusion's: the class that stands for an unknown one, if training left labels out."""
 
     def heads(self, channels: int) -> int:
         """Attention heads of a layer so wide."""

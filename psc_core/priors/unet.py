@@ -65,11 +65,17 @@ class UNetPrior(Prior):
     def _network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
         if self.arithmetic == "float":
             return self._float_network(u_NCHW, timestep)
-        return self._net(u_NCHW.permute(0, 2, 3, 1).contiguous(), self._net.embed(timestep)).permute(0, 3, 1, 2)
+        embedding = self._net.embed(timestep, self._label())
+        return self._net(u_NCHW.permute(0, 2, 3, 1).contiguous(), embedding).permute(0, 3, 1, 2)
 
     def _float_network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
-        u = u_NCHW.contiguous(memory_format=torch.channels_last)
-        return self._float_net(u, torch.tensor([timestep], device=self.device)).sample
+        u, label = u_NCHW.contiguous(memory_format=torch.channels_last), self._label()
+        classes = None if label is None else torch.tensor([label], device=self.device)
+        return self._float_net(u, torch.tensor([timestep], device=self.device), class_labels=classes).sample
+
+    def _label(self) -> int | None:
+        """The class that the network is told, if it takes one."""
+        return None
 
 
 def load_unet(folder: Path) -> Any:

@@ -106,7 +106,7 @@ def test_schedules_without_a_denoiser_are_refused_by_name(tmp_path, change, name
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"num_class_embeds": 10}, "class-conditional"), ({"in_channels": 1}, "1 channels")]
+    ("settings", "named"), [({"class_embed_type": "timestep"}, "class_embed"), ({"in_channels": 1}, "1 channels")]
 )
 def test_models_of_other_inputs_are_refused(tmp_path, settings, named):
     folder = folder_of(tmp_path, unet=tiny_unet(**settings))
