@@ -14,7 +14,7 @@ from pipeline.errors import BadRequest
 IN_FLIGHT = 2
 """Calls that an actor has at a time."""
 _WORKER_BYTES = 2 * 1024**3
-_OBJECT_STORE = 128 * 1024 * 1024
+OBJECT_STORE = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def cluster(address: str | None) -> Iterator[Any]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 
 import click
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs import cli
-from tests.pipeline.build import make_dataset
+from jobs import cli, console
+from pipeline.dataset import Dataset
+from pipeline.results import Tally
+from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
 
 PROMISED = {
@@ -90,8 +96,9 @@ PROMISED = {
     "clean": {"dataset": None, "--older-than": 24.0, "--dry-run": False, "--json": False},
     "export": {"dataset": None, "out": None, "--ids": None, "--all": False, "--tier": None, "--json": False},
     "info": {"path": None, "--json": False},
-    "status": {"dataset": None, "--json": False},
+    "status": {"dataset": None, "--watch": None, "--json": False},
     "verify": {"dataset": None, "--deep": 0, "--prior": None, "--json": False},
+    "doctor": {"--store": None, "--json": False},
     "query": {"dataset": None, "sql": None, "--format": "table", "--out": None, "--json": False},
 }
 
@@ -188,6 +195,80 @@ def test_status_info_verify(capfd, dataset):
     assert "prior_fingerprint" in out
     code, out, _ = psc(capfd, "verify", dataset, "--json")
     assert (code, last_json(out)["found"]) == (0, 0)
+
+
+def test_status_watched_from_another_process(dataset, tmp_path):
+    plan, encoder = plan_dataset(os.path.dirname(dataset) + "/src", tmp_path / "ds")
+    command = [sys.executable, "-m", "jobs.cli", "status", str(tmp_path / "ds"), "--watch", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "0/6 images, … images/s, ETA …, 0 failed, no commit yet\n"
+        run_shards(plan, encoder, tmp_path / "ds", [0, 1])
+        while not (line := watching.stdout.readline()).startswith("4/6"):
+            assert line
+        assert re.search(r"4/6 images, \S+ images/s, ETA \S+, \d+\.\d{3} bpp, [01] failed, last commit \d+s ago", line)
+        run_shards(plan, encoder, tmp_path / "ds", [2])
+        assert watching.communicate(timeout=60)[0].splitlines()[-1].endswith("1 failed, complete")
+        assert watching.returncode == 0
+
+
+def test_status_watched_as_json(capfd, dataset):
+    code, out, _ = psc(capfd, "status", dataset, "--watch", "--json")
+    (line,) = out.splitlines()
+    found = json.loads(line)
+    assert code == 0
+    assert (found["complete"], found["rows"], found["eta_seconds"], found["failed"]) == (
+        True,
+        6,
+        0,
+        {"unknown_format": 1},
+    )
+    code, _, err = psc(capfd, "status", "--watch", dataset)
+    assert (code, "psc status DATASET --watch" in err) == (2, True)
+
+
+def test_progress_in_lines_where_there_is_no_terminal(capfd, dataset, monkeypatch):
+    opened = Dataset.open(dataset)
+    monkeypatch.setenv(console.PROGRESS_VARIABLE, "1000")
+    tally = Tally(opened.plan)
+    with console.tally_bar() as follow:
+        follow(tally)
+        for marker in opened.markers:
+            tally.add(marker)
+            follow(tally)
+    first, last = capfd.readouterr().err.splitlines()
+    assert first.startswith("0/6 images, … images/s, ETA …, 0 failed")
+    assert re.fullmatch(r"6/6 images, \d\.\d{3} bpp, 1 failed, complete", last)
+
+
+def test_the_bar_on_a_terminal(dataset):
+    """Read from a real pseudo-terminal: images, speed, time left, rate, failures; its clock goes on by itself."""
+    script = (
+        "import sys, time\nfrom jobs.console import tally_bar\nfrom pipeline.dataset import Dataset\n"
+        "from pipeline.results import Tally\nopened = Dataset.open(sys.argv[1])\ntally = Tally(opened.plan)\n"
+        "with tally_bar() as follow:\n    follow(tally)\n    tally.add(opened.markers[0])\n    time.sleep(0.3)\n"
+        "    follow(tally)\n    time.sleep(2.5)\n"
+    )
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    command = [sys.executable, "-c", script, dataset]
+    with subprocess.Popen(command, stderr=theirs) as running:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 4096):
+                said += chunk
+    os.close(ours)
+    assert running.returncode == 0
+    shown = [s for s in said.decode().split("\r") if "2/6" in s]
+    assert re.search(r"2/6 \[\d\d:\d\d<\d\d:\d\d, +\S+(img/s|s/img), bpp=\d\.\d{3}, failed=[01]\]", shown[0]), shown
+    assert len({re.search(r"\[(\d\d:\d\d)<", s).group(1) for s in shown}) >= 3
+
+
+def test_durations_for_people():
+    assert [console.clock(s) for s in (0.4, 59.4, 60, 187, 3600, 18125, 90000, 273600)] == [
+        *("0s", "59s", "1m00s", "3m07s", "1h00m", "5h02m", "1d01h", "3d04h")
+    ]
 
 
 def test_truncate_export_info(capfd, dataset, tmp_path):
