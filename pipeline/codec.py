@@ -40,6 +40,16 @@ class Codec:
             version=version_for(getattr(prior, "condition_kind", None)),
         ).to_json()
 
+    def at_once(self, prior: Any, images: int, pixels: int) -> tuple[int, int]:
+        """How many images, and pixels, to encode together: what is given, or what fills a GPU's free memory."""
+        device = getattr(prior, "device", None)
+        if device is None or device.type != "cuda" or prior.arithmetic != "exact":
+            return images, pixels
+        from psc_core.memory import canvas_pixels
+
+        filled = canvas_pixels(device, pixels)
+        return max(images, images * filled // pixels), filled
+
     def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:
         """Streams of some images, which do not depend on how the images are grouped."""
         profile, target = request.get_profile(), request.target_psnr

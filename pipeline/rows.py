@@ -83,8 +83,9 @@ def encode_rows(
         return _same(loaded, sha256[place]) if place in sha256 else loaded
 
     meter = meter or Meter(codec)
+    batch, pixels = codec.at_once(prior, batch, BATCH_PIXELS)
     ahead = Ahead(load, places, count=batch * _AHEAD, size=_AHEAD_BYTES, bytes_of=_bytes_of)
-    groups = meter.waiting(_batches(iter(ahead), batch))
+    groups = meter.waiting(_batches(iter(ahead), batch, pixels))
     return (row for loaded in groups for row in _encode(loaded, source, request, meter, prior, shared))
 
 
@@ -136,12 +137,12 @@ def _bytes_of(loaded: Loaded) -> int:
     return 0 if loaded.pixels is None else loaded.pixels.nbytes
 
 
-def _batches(loaded: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
+def _batches(loaded: Iterator[Loaded], batch: int, most: int) -> Iterator[list[Loaded]]:
     group: list[Loaded] = []
     pixels = 0
     for one in loaded:
         area = 0 if one.pixels is None else one.pixels.shape[0] * one.pixels.shape[1]
-        if group and (len(group) == batch or pixels + area > BATCH_PIXELS):
+        if group and (len(group) == batch or pixels + area > most):
             yield group
             group, pixels = [], 0
         group.append(one)

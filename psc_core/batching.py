@@ -11,6 +11,7 @@ from psc_core.codecs import CODECS
 from psc_core.coding.condition import Condition
 from psc_core.coding.container import Stream
 from psc_core.coding.header import ImageHeader
+from psc_core.memory import canvas_pixels
 from psc_core.priors.base import Prior
 from psc_core.profiles import Profile
 
@@ -36,11 +37,12 @@ def batches(work: Sequence[Work], prior: Prior, profile: Profile) -> Iterator[li
     """Work of equal padded shape and condition, so much at once as memory is planned for; float: one, to be
     reproducible.
     """
+    most = canvas_pixels(prior.device, _PIXELS_AT_ONCE)
     alike: dict[tuple, list[Work]] = {}
     for item in work:
         alike.setdefault((padded(item.canvas, prior, profile), item.condition), []).append(item)
     for ((height, width), _), items in alike.items():
-        count = 1 if prior.arithmetic == "float" else max(1, _PIXELS_AT_ONCE // (height * width))
+        count = 1 if prior.arithmetic == "float" else max(1, most // (height * width))
         for start in range(0, len(items), count):
             yield items[start : start + count]
 

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ from psc_core.errors import (
     WrongArithmetic,
     WrongPrior,
 )
+from psc_core.memory import in_halves
 from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
@@ -99,8 +101,8 @@ def encode_batch(
     work = [w for i, header in enumerate(headers) for w in work_of(i, header, chosen)]
     pieces: dict[tuple[int, int], _Piece] = {}
     for batch in batches(work, prior, chosen):
-        for item, piece in zip(batch, _encode_canvases(batch, arrays, prior, chosen, seed), strict=True):
-            pieces[item.image, item.key] = piece
+        coded = in_halves(batch, lambda some: _encode_canvases(some, arrays, prior, chosen, seed), prior)
+        pieces |= {(item.image, item.key): piece for item, piece in zip(batch, coded, strict=True)}
     streams = []
     for i, header in enumerate(headers):
         own = [pieces[w.image, w.key] for w in work if w.image == i]
@@ -144,7 +146,8 @@ def decode_batch(
             outputs[items[0].image][:] = Mosaic(given, profile, pieces, shared.seed).restore()
             continue
         for batch in batches(items, prior, shared.profile):
-            for item, pixels in zip(batch, _decode_canvases(batch, chosen, prior, shared, restore), strict=True):
+            part = partial(_decode_canvases, streams=chosen, prior=prior, shared=shared, restore=restore)
+            for item, pixels in zip(batch, in_halves(batch, part, prior), strict=True):
                 c = item.canvas
                 outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
     return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
@@ -196,8 +199,8 @@ def _pieces(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shar
     for count in {held(streams[w.image], w.key) for w in items}:
         same = [w for w in items if held(streams[w.image], w.key) == count]
         for batch in batches(same, prior, shared.profile):
-            replayed = _replay(batch, streams, prior, shared)
-            found |= {w.key: replayed.piece(b, w.canvas) for b, w in enumerate(batch)}
+            replayed = in_halves(batch, partial(_replayed, streams=streams, prior=prior, shared=shared), prior)
+            found |= {w.key: piece for w, piece in zip(batch, replayed, strict=True)}
     return [found[w.key] for w in items]
 
 
@@ -210,6 +213,11 @@ def _replay(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shar
             canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
             _check_states(canvases.state_hashes(), chunks, number)
     return canvases
+
+
+def _replayed(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
+    canvases = _replay(batch, streams, prior, shared)
+    return [canvases.piece(b, w.canvas) for b, w in enumerate(batch)]
 
 
 def _decode_canvases(

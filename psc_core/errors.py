@@ -48,6 +48,12 @@ class InvalidCondition(PscError):
     code = "invalid_condition"
 
 
+class OutOfMemory(PscError):
+    """Not even one sample, or one canvas, fits into the device's memory."""
+
+    code = "out_of_memory"
+
+
 class StreamError(PscError):
     """Base of the errors about stored bytes."""
 

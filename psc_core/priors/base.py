@@ -13,6 +13,7 @@ from torch import Tensor
 
 from psc_core.coding.condition import Condition, checked
 from psc_core.errors import InvalidCondition
+from psc_core.memory import Samples
 
 
 class Prior(ABC):
@@ -42,7 +43,8 @@ class Prior(ABC):
     condition_kind: str | None = None
     condition: Condition = None
     pixels_per_call: int = 1 << 19
-    """Samples are denoised in batches of about this many pixels; the result does not depend on it."""
+    """The first samples of a size are denoised in batches of about so many pixels; later ones, on CUDA and in exact
+    arithmetic, in batches that fill its memory."""
 
     @cached_property
     def shared(self) -> dict[str, Any]:
@@ -82,9 +84,14 @@ class Prior(ABC):
     def denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         """The posterior mean E[x | x + sigma n] of every sample: float32, same shape."""
         self.nfe += len(x_NCHW)
-        batch = max(1, self.pixels_per_call // (x_NCHW.shape[2] * x_NCHW.shape[3]))
-        parts = [self._denoise(part, sigma) for part in x_NCHW.split(batch)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._samples.call(lambda part: self._denoise(part, sigma), x_NCHW)
+
+    @property
+    def _samples(self) -> Samples:
+        if "samples" not in self.shared:
+            exact = self.arithmetic == "exact"
+            self.shared["samples"] = Samples(self.device, self.pixels_per_call, free_to_grow=exact)
+        return self.shared["samples"]
 
     def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         """:meth:`denoise` in float arithmetic, for gradients (guidance): not bit-exact."""
@@ -113,4 +120,5 @@ class Prior(ABC):
             if self.device.type == "cuda"
             else torch.backends.cpu.get_cpu_capability()
         )
-        return f"torch {torch.__version__} {self.device.type} {where} threads={torch.get_num_threads()}"
+        kind = f"{self.device.type} bfloat16" if self.device.type == "cuda" else self.device.type
+        return f"torch {torch.__version__} {kind} {where} threads={torch.get_num_threads()}"

@@ -23,14 +23,23 @@ class UNetPrior(Prior):
         """folder: of the UNet's config.json and weights. about: what else decides the result, for the fingerprint."""
         self.name, self.arithmetic, self.device = name, arithmetic, torch.device(device)
         self._folder = folder
-        self._net: Any = ExactUNet(self._load(), self.device) if arithmetic == "exact" else self._float_net
+        model = self._load()
+        self._net: Any = ExactUNet(model, self.device) if arithmetic == "exact" else model
         self.fingerprint = self._fingerprint(about)
+        if arithmetic == "float":
+            self._net = self._placed(model)
 
     @property
     def _float_net(self) -> Any:
         if "float" not in self.shared:
-            self.shared["float"] = self._load().to(self.device, memory_format=torch.channels_last)
+            self.shared["float"] = self._net if self.arithmetic == "float" else self._placed(self._load())
         return self.shared["float"]
+
+    def _placed(self, model: Any) -> Any:
+        """The float network where it runs; where all arithmetic is float, a GPU takes it in bfloat16."""
+        halves = self.arithmetic == "float" and self.device.type == "cuda"
+        model = model.to(self.device, dtype=torch.bfloat16 if halves else torch.float32)
+        return model.to(memory_format=torch.channels_last)
 
     def _load(self) -> Any:
         """The float32 network."""
@@ -69,9 +78,10 @@ class UNetPrior(Prior):
         return self._net(u_NCHW.permute(0, 2, 3, 1).contiguous(), embedding).permute(0, 3, 1, 2)
 
     def _float_network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
-        u, label = u_NCHW.contiguous(memory_format=torch.channels_last), self._label()
+        net, label = self._float_net, self._label()
+        u = u_NCHW.to(net.dtype).contiguous(memory_format=torch.channels_last)
         classes = None if label is None else torch.tensor([label], device=self.device)
-        return self._float_net(u, torch.tensor([timestep], device=self.device), class_labels=classes).sample
+        return net(u, torch.tensor([timestep], device=self.device), class_labels=classes).sample.float()
 
     def _label(self) -> int | None:
         """The class that the network is told, if it takes one."""

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline import rows
+from pipeline.codec import Codec
 from pipeline.rows import encode_rows
 from pipeline.sources import Source
 from tests.pipeline.conftest import make_images
@@ -119,3 +120,19 @@ def test_caps(folder):
 def test_size_reduces_before_encoding(folder):
     row = next(r for r in encoded(folder, request=paper(size=12)) if r["image_id"] == "img0000.png")
     assert (row["width"], row["height"], row["source_width"]) == (12, 12, 24)
+
+
+def test_a_gpus_memory_decides_how_many_images_are_encoded_together(monkeypatch):
+    from types import SimpleNamespace
+
+    import torch
+
+    from psc_core import memory
+
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0 if device.type == "cpu" else 140 << 30)
+    cuda, cpu = (SimpleNamespace(device=torch.device(name), arithmetic="exact") for name in ("cuda", "cpu"))
+    assert Codec().at_once(cpu, 8, 1 << 20) == (8, 1 << 20)
+    assert Codec().at_once(SimpleNamespace(), 8, 1 << 20) == (8, 1 << 20)
+    images, pixels = Codec().at_once(cuda, 8, 1 << 20)
+    assert pixels == int(memory.SHARE / 2 * (140 << 30) / memory.CANVAS_BYTES)
+    assert images == 8 * pixels >> 20
