@@ -7,26 +7,22 @@ quantizer centred on its posterior mean; then one halving of every cell that is 
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from psc_core.cells import SIGNIFICANT, ZERO, Cells
 from psc_core.coding.predictive import bin_weights, cumulative
-from psc_core.exact import fixed, transcendental
+from psc_core.exact import fixed
 from psc_core.profiles import ArchiveProfile
+from psc_core.scales import CLASSES, ScaleIndices, fitting
 from psc_core.sides import Side
 from psc_core.variance import band_of
 
-SCALES = 16
-_FIRST_SCALE = -4
 BINS = 8
 """Bins on each side of zero that have a symbol; the last one is an escape."""
 _GRID = 2.0**fixed.PIXEL_BITS
 _EVEN = np.ones(2, dtype=np.int64)
-_FINE, _FAR = 2.0**12, 2.0**20
 
 
 class PredictiveCoder:
@@ -37,6 +33,7 @@ class PredictiveCoder:
         basis = cells.basis
         colour = np.repeat(np.minimum(np.arange(basis.shape[0]), 1), basis.shape[1] * basis.shape[2])
         self.classes = colour * 3 + np.array([0, 0, 1, 1, 2, 2])[band_of(basis)]
+        self.indices = ScaleIndices(cells.low.shape[0])
         self.truth_of: tuple[Tensor, np.ndarray] | None = None
 
     def stage(self, side: Side, mean_BK: Tensor, variance_BK: Tensor, step: float) -> None:
@@ -60,35 +57,18 @@ class PredictiveCoder:
 
     def _scales(self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float) -> np.ndarray:
         """c of every coefficient (B, K), chosen by the encoder a class at a time."""
+        expected, least = self.indices.expected, self.profile.threshold * width * width
+
+        def fit(z: np.ndarray, b: int, k: int) -> int:
+            live = (self.classes == k) & (kind[b] != SIGNIFICANT)
+            return fitting((z[b] - mean[b])[live], variance[b][live], int(expected[b, k]), least)
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            return [
-                np.array([self._best_scale(z[b], mean[b], variance[b], kind[b], k, width) for k in range(6)])
-                for b in range(len(z))
-            ]
+            return [np.array([fit(z, b, k) for k in range(CLASSES)]) for b in range(len(z))]
 
-        weights = [np.ones(SCALES, dtype=np.int64)] * len(mean)
-        indices = side.exchange(wanted, weights, [6] * len(mean))
-        table = np.array([_scale(i) for i in range(SCALES)])
-        return np.stack([table[np.asarray(own, dtype=np.int64)][self.classes] for own in indices])
-
-    def _best_scale(
-        self, z: np.ndarray, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, k: int, width: float
-    ) -> int:
-        """The c under which the coefficients that would be coded are likeliest (Laplace); encoder only."""
-        live = (self.classes == k) & (kind != SIGNIFICANT)
-        spread = variance[live]
-        # Whole numbers, so that the sum below is the same in any order: the bytes hang on it.
-        normal = np.rint(np.minimum(np.abs(z[live] - mean[live]) / np.sqrt(spread), _FAR) * _FINE).astype(np.int64)
-        best = 6
-        for _ in range(3):
-            coded = spread * _scale(best) > self.profile.threshold * width * width
-            if not coded.any():
-                return best
-            average = int(normal[coded].sum()) / (int(np.count_nonzero(coded)) * _FINE)
-            best = int(np.searchsorted(_between_scales(), 2.0 * average * average, side="right"))
-        return best
+        found = side.exchange(wanted, self.indices.weights(), [CLASSES] * len(mean))
+        return self.indices.learn(found)[:, self.classes]
 
     def _refine(
         self,
@@ -225,14 +205,3 @@ class PredictiveCoder:
         if self.truth_of is None or self.truth_of[0] is not truth_BCHW:
             self.truth_of = (truth_BCHW, self.cells.coefficients(truth_BCHW[:, None])[:, 0].cpu().numpy())
         return self.truth_of[1]
-
-
-@cache
-def _between_scales() -> np.ndarray:
-    """Where c is as near to one scale as to the next, in powers: (SCALES - 1,)."""
-    return np.array([transcendental.power(2.0, (i + _FIRST_SCALE + 0.5) / 2) for i in range(SCALES - 1)])
-
-
-def _scale(index: int) -> float:
-    half = index + _FIRST_SCALE
-    return 2.0 ** (half // 2) * (float(np.sqrt(2.0)) if half % 2 else 1.0)
