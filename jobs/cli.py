@@ -25,6 +25,7 @@ _HELP = {
     "status": "How far a dataset is, and what failed.",
     "verify": "Check every byte of a dataset.",
     "query": "Ask a dataset in SQL.",
+    "report": "A dataset as one HTML page: figures, failures, pictures.",
     "doctor": "What this machine has, and what to do about what is missing.",
     "demo": "Compress sample photographs, truncate, decode, draw a sheet.",
     "bench": "Measure: rate and distortion, exactness.",
@@ -33,7 +34,7 @@ _HELP = {
 }
 _SECTIONS = {
     "Compress and decompress": ["plan", "compress", "retry", "decompress", "truncate", "extend", "export"],
-    "Look and check": ["info", "status", "verify", "query", "clean", "doctor"],
+    "Look and check": ["info", "status", "verify", "query", "report", "clean", "doctor"],
     "Try and measure": ["demo", "bench", "train-prior", "calibrate-prior"],
 }
 _MODULES = {name: name for name in VERBS} | {

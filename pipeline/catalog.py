@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psc_core
@@ -30,7 +32,21 @@ def query(dataset: str, sql: str) -> Any:
     """
     import duckdb
 
-    opened = Dataset.open(dataset)
+    with connected(Dataset.open(dataset)) as connection:
+        try:
+            found = connection.sql(sql)
+            if found is None:
+                raise BadRequest("that statement returns no rows; psc query is for select statements")
+            return found.to_arrow_table()
+        except duckdb.Error as error:
+            raise BadRequest(f"{str(error).strip()} (views: {', '.join(VIEWS)})") from None
+
+
+@contextmanager
+def connected(opened: Dataset) -> Iterator[Any]:
+    """A DuckDB connection that has the ``VIEWS`` of a dataset."""
+    import duckdb
+
     connection = duckdb.connect()
     try:
         connection.register("streams", opened.arrow())
@@ -41,12 +57,7 @@ def query(dataset: str, sql: str) -> Any:
             "create view failures as select image_id, status, error, attempts, format, source_bytes, source "
             f"from streams where status <> '{OK}'"
         )
-        found = connection.sql(sql)
-        if found is None:
-            raise BadRequest("that statement returns no rows; psc query is for select statements")
-        return found.to_arrow_table()
-    except duckdb.Error as error:
-        raise BadRequest(f"{str(error).strip()} (views: {', '.join(VIEWS)})") from None
+        yield connection
     finally:
         connection.close()
 

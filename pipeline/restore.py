@@ -117,7 +117,7 @@ def _here(
     result: Restored,
     progress: Callable[[int, int], None],
 ) -> None:
-    decoder = Decoder(request, opened, target, wanted, names, codec, _threads())
+    decoder = Decoder(request, opened, target, wanted, names, codec, decoding_threads())
     decoder.describe()
     done = 0
 
@@ -190,7 +190,7 @@ def _one_file(folder: Folder, out: str, wanted: Wanted, prior: str | None, codec
     else:
         target, name = Folder.at(out), Names(wanted.format)(name)
     target.check_writable()
-    loaded = codec.load(_request(stream.shared, prior), _threads())
+    loaded = codec.load(_request(stream.shared, prior), decoding_threads())
     ((_, pixels),) = decoded([(name, stream)], codec, loaded, wanted.bpp, wanted.restore)
     if isinstance(pixels, Exception):
         raise pixels
@@ -198,7 +198,7 @@ def _one_file(folder: Folder, out: str, wanted: Wanted, prior: str | None, codec
     return Restored(out, 1, written=1)
 
 
-def _threads() -> int:
+def decoding_threads() -> int:
     # Threads that share their core with another process wait for each other most of the time.
     return max(1, (os.cpu_count() or 1) // 2)
 

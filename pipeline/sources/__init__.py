@@ -67,6 +67,12 @@ class Source:
         except (FileNotFoundError, NotADirectoryError):
             raise SourceNotFound(f"{self.url}: no such file or folder") from None
 
+    def check(self) -> None:
+        """Raise :class:`SourceNotFound` if plainly nothing is there."""
+        fs, path = self._fs
+        if not fs.exists(path) and not fs.glob(path):
+            raise SourceNotFound(f"{self.url}: no such file or folder")
+
     def read(self, item: Item) -> bytes:
         """The bytes of one input. Raises OSError, or what the file system raises."""
         fs, _ = self._fs
