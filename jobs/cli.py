@@ -46,6 +46,7 @@ _BENCHES = {
     "rd": ("bench_rd", "Rate and distortion beside JPEG, WebP, AVIF, HEIC."),
     "exact": ("bench_exact", "Exactness over threads, batches, instruction sets and kernels."),
     "speed": ("bench_speed", "Exact arithmetic beside float; seconds, calls, memory."),
+    "scale": ("bench_scale", "Seconds, memory and seams from small images to many canvases."),
 }
 _EXIT_STATUS = [
     ("0", "all well"),

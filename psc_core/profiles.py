@@ -122,7 +122,7 @@ class ArchiveProfile(Profile):
     law: str = "mixed"
     refine_floor: float = 0.1
     """Share of even odds mixed into a halving's law."""
-    restore_samples: int = 4
+    restore_samples: int = 8
     """``mean`` restoration: how many posterior samples are averaged; the second half mirrors the first's noise."""
     restore_steps: int = 6
     restore_heat: float = 0.5
