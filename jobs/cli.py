@@ -26,6 +26,7 @@ _HELP = {
     "verify": "Check every byte of a dataset.",
     "query": "Ask a dataset in SQL.",
     "report": "A dataset as one HTML page: figures, failures, pictures.",
+    "models": "The models that are at hand: kind, size, hashes.",
     "doctor": "What this machine has, and what to do about what is missing.",
     "demo": "Compress sample photographs, truncate, decode, draw a sheet.",
     "bench": "Measure: rate and distortion, exactness.",
@@ -34,7 +35,7 @@ _HELP = {
 }
 _SECTIONS = {
     "Compress and decompress": ["plan", "compress", "retry", "decompress", "truncate", "extend", "export"],
-    "Look and check": ["info", "status", "verify", "query", "report", "clean", "doctor"],
+    "Look and check": ["info", "status", "verify", "query", "report", "models", "clean", "doctor"],
     "Try and measure": ["demo", "bench", "train-prior", "calibrate-prior"],
 }
 _MODULES = {name: name for name in VERBS} | {

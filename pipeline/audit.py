@@ -112,8 +112,7 @@ def _decode(
     prior: str | None,
     codec: Codec,
 ) -> None:
-    shared = opened.shared
-    loaded = codec.load(Request(prior=prior or shared.prior_name, arithmetic=shared.arithmetic))
+    loaded = codec.load(Request.of_streams(opened.shared, prior=prior, loaded_from=opened.plan.prior))
     for _, image_id, stream in sample:
         try:
             pixels = codec.decode([stream], loaded, tier=None, restore="mean")[0]

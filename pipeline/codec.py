@@ -14,6 +14,7 @@ import numpy as np
 import psc_core
 from pipeline.request import Request
 from psc_core.coding.header import version_for
+from psc_core.errors import PriorNotFound
 from psc_core.profiles import fitted
 
 
@@ -26,7 +27,12 @@ class Codec:
             import torch
 
             torch.set_num_threads(threads)
-        return psc_core.load_prior(request.prior, arithmetic=request.arithmetic)
+        try:
+            return psc_core.load_prior(request.prior, arithmetic=request.arithmetic)
+        except PriorNotFound as error:
+            if not request.needs:
+                raise
+            raise PriorNotFound(f"{request.needs}; {error}. --prior gives its place (psc models lists them)") from None
 
     def shared(self, request: Request, prior: Any) -> str:
         """The header that all streams of the request share, as JSON."""

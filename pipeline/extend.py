@@ -99,7 +99,8 @@ def extend(
 
 def extended_request(plan: Plan, tier: int, prior: str | None) -> Request:
     """The request of a direct encoding up to ``tier``. Raises InvalidProfile if the profile cannot."""
-    request = Request.of_plan(plan.shared, plan.params | {"max_bpp": None, "target_psnr": None}, prior=prior)
+    uncut = replace(plan, params=plan.params | {"max_bpp": None, "target_psnr": None})
+    request = Request.of_plan(uncut, prior=prior)
     request = replace(request, overrides={"tiers": tier + 1})
     request.check()
     return request
@@ -161,6 +162,7 @@ def _plan(origin: Dataset, source: Source, request: Request, shared: str, tier: 
         items=listing.items,
         source_bytes=listing.source_bytes,
         items_file=listing.items_file,
+        prior=request.prior,
     )
 
 

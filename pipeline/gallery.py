@@ -83,7 +83,7 @@ def gallery(
     if not rows:
         return Gallery()
     began, codec = time.monotonic(), codec or Codec()
-    request = Request(prior=prior or opened.shared.prior_name, arithmetic=opened.shared.arithmetic).absolute()
+    request = Request.of_streams(opened.shared, prior=prior, loaded_from=opened.plan.prior)
     try:
         loaded = codec.load(request, decoding_threads())
     except PriorNotFound as error:

@@ -46,7 +46,7 @@ class Plan:
 
     shared: a :class:`psc_core.SharedHeader` as JSON; tiers: payload columns; shards and items: how many;
     source_bytes: of all items whose listing tells; items_file: name in the dataset of the listed inputs, one
-    row group a shard, empty for a plan over another dataset's parts.
+    row group a shard, empty for a plan over another dataset's parts; prior: where it was loaded from.
     """
 
     kind: str
@@ -58,6 +58,7 @@ class Plan:
     items: int
     source_bytes: int = 0
     items_file: str = ""
+    prior: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -111,6 +111,7 @@ def _plan(origin: Dataset, tier: int | None, bpp: float | None) -> Plan:
         tiers=before.tiers if tier is None else tier + 1,
         shards=before.shards,
         items=before.items,
+        prior=before.prior,
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psc_core
 from pipeline.errors import BadRequest
 from pipeline.images import MAX_BYTES, MAX_PIXELS, POLICY
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
 
 DEFAULT_PROFILE = "archive"
 DEFAULT_PRIOR = "photo"
@@ -33,24 +36,34 @@ class Request:
     size: int | None = None
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
+    needs: str = ""
+    """What streams that are there say of their prior, for the error that it is missing."""
 
     @classmethod
-    def of_plan(cls, shared: str, params: dict[str, Any], *, prior: str | None = None) -> Request:
-        """The request that a plan was made for; ``prior``: where it is, if not under its own name."""
-        header = psc_core.SharedHeader.from_json(shared)
+    def of_plan(cls, plan: Plan, *, prior: str | None = None) -> Request:
+        """The request that a plan was made for; ``prior``: where it is, if not where it was."""
+        header = psc_core.SharedHeader.from_json(plan.shared)
         names = {"max_bpp", "target_psnr", "size", "max_pixels", "max_bytes"}
-        known = {name: params[name] for name in names & params.keys()}
+        known = {name: plan.params[name] for name in names & plan.params.keys()}
+        return replace(cls.of_streams(header, prior=prior, loaded_from=plan.prior), **known)
+
+    @classmethod
+    def of_streams(cls, header: psc_core.SharedHeader, *, prior: str | None = None, loaded_from: str = "") -> Request:
+        """What these streams were encoded with; ``loaded_from``: where its prior was then."""
+        needs = f"the streams need prior {header.prior_name!r} (fingerprint {header.prior_fingerprint})"
+        needs += f", which was loaded from {loaded_from}" if loaded_from not in ("", header.prior_name) else ""
+        there = loaded_from if os.path.exists(loaded_from) else header.prior_name
         return cls(
             profile=header.profile,
-            prior=prior or header.prior_name,
+            prior=prior or there,
             arithmetic=header.arithmetic,
             seed=header.seed,
-            **known,
+            needs=needs,
         ).absolute()
 
     def absolute(self) -> Request:
-        """The same with the prior's folder, if it is one, as an absolute path: workers may run elsewhere."""
-        if os.path.isdir(self.prior):
+        """The same with the prior's path, if it is one, as an absolute path: workers may run elsewhere."""
+        if os.path.exists(self.prior):
             return replace(self, prior=os.path.abspath(self.prior))
         return self
 

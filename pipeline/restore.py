@@ -97,7 +97,7 @@ def decompress(
         names, total = _named(opened, wanted)
         result = Restored(out, total)
         parts = (opened, target, wanted, names, codec)
-        request = _request(opened.shared, prior)
+        request = Request.of_streams(opened.shared, prior=prior, loaded_from=opened.plan.prior)
         if workers is None and address is None:
             _here(request, *parts, result=result, progress=progress)
         else:
@@ -190,7 +190,7 @@ def _one_file(folder: Folder, out: str, wanted: Wanted, prior: str | None, codec
     else:
         target, name = Folder.at(out), Names(wanted.format)(name)
     target.check_writable()
-    loaded = codec.load(_request(stream.shared, prior), decoding_threads())
+    loaded = codec.load(Request.of_streams(stream.shared, prior=prior), decoding_threads())
     ((_, pixels),) = decoded([(name, stream)], codec, loaded, wanted.bpp, wanted.restore)
     if isinstance(pixels, Exception):
         raise pixels
@@ -205,10 +205,6 @@ def decoding_threads() -> int:
 
 def _format_of(name: str) -> str:
     return os.path.splitext(name)[1].lower().lstrip(".")
-
-
-def _request(shared: psc_core.SharedHeader, prior: str | None) -> Request:
-    return Request(prior=prior or shared.prior_name, arithmetic=shared.arithmetic).absolute()
 
 
 def _check(wanted: Wanted) -> None:

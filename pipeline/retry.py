@@ -62,7 +62,7 @@ def retry(
     shards = [m for m in opened.markers if not wanted.isdisjoint(m["status"])]
     retried = sum(m["status"].get(code, 0) for m in shards for code in wanted)
     if shards:
-        request = Request.of_plan(opened.plan.shared, opened.plan.params, prior=prior)
+        request = Request.of_plan(opened.plan, prior=prior)
         parts = (request, Source(opened.plan.source), opened.folder, codec or Codec())
         options: dict[str, Any] = {"batch": batch, "wanted": wanted}
         with crew(Retrier, *parts, workers=workers, address=address, on_stop=on_stop, **options) as hands:

@@ -105,6 +105,7 @@ def compress_plan(source: Source, request: Request, shared: str, listing: Listin
         items=listing.items,
         source_bytes=listing.source_bytes,
         items_file=listing.items_file,
+        prior=request.prior,
     )
 
 

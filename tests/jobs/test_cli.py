@@ -106,6 +106,7 @@ PROMISED = {
         "--prior": None,
         "--json": False,
     },
+    "models": {"paths": None, "--fingerprint": False, "--json": False},
     "doctor": {"--store": None, "--json": False},
     "query": {"dataset": None, "sql": None, "--format": "table", "--out": None, "--json": False},
 }

@@ -149,7 +149,7 @@ def test_the_request_of_a_plan_is_the_one_that_made_it(tmp_path):
     make_images(tmp_path / "src", 2)
     request = paper(size=9, seed=5, max_bpp=2.0, max_pixels=10_000, overrides={"tiers": 3}, prior="fake")
     plan, encoder = plan_dataset(tmp_path / "src", tmp_path / "ds", request)
-    again = Request.of_plan(plan.shared, plan.params)
+    again = Request.of_plan(plan)
     assert again.params() == request.params()
     assert again.get_profile() == request.get_profile()
     assert FakeCodec().shared(again, FakeCodec().load(again)) == encoder.describe()
