@@ -126,10 +126,9 @@ def command(out: str, as_json: bool, fields: tuple[str, ...], **options: Any) ->
     \b
     Example: psc bench exact --quick
     """
-    for field in fields:
-        if "=" not in field:
-            raise click.UsageError(f"--set {field}: expected FIELD=VALUE")
-    overrides = {k: json.loads(v) for k, v in (field.split("=", 1) for field in fields)}
+    from jobs.bench.our_codecs import assignment
+
+    overrides = dict(assignment(field, f"--set {field}") for field in fields)
     report = bench_exact(out, overrides=overrides, **options)
     click.echo(table(report["summary"]))
     click.echo(f"wrote {out}")

@@ -64,10 +64,9 @@ def command(out: str, as_json: bool, fields: tuple[str, ...], **options: Any) ->
     \b
     Example: psc bench scale --size 512x512 --size 1024x1024 --set tiers=1
     """
-    for field in fields:
-        if "=" not in field:
-            raise click.UsageError(f"--set {field}: expected FIELD=VALUE")
-    overrides = {k: json.loads(v) for k, v in (field.split("=", 1) for field in fields)}
+    from jobs.bench.our_codecs import assignment
+
+    overrides = dict(assignment(field, f"--set {field}") for field in fields)
     report = bench_scale(out, overrides=overrides, **options)
     short = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in r.items()} for r in report["results"]]
     click.echo(table(short))

@@ -90,12 +90,13 @@ def _profile(spec: str, overrides: Sequence[str]) -> tuple[str, psc_core.Profile
     if found is None:
         raise click.UsageError(f"--profile {spec!r}: expected NAME, NAME:field=value,... or LABEL=NAME:...")
     name = found["name"]
-    fields = dict(_assignment(o.removeprefix(f"{name}."), o) for o in overrides if o.startswith(f"{name}."))
-    fields |= dict(_assignment(part, spec) for part in (found["fields"] or "").split(",") if part)
+    fields = dict(assignment(o.removeprefix(f"{name}."), o) for o in overrides if o.startswith(f"{name}."))
+    fields |= dict(assignment(part, spec) for part in (found["fields"] or "").split(",") if part)
     return found["label"] or spec, psc_core.get_profile(name, **fields)
 
 
-def _assignment(text: str, given: str) -> tuple[str, Any]:
+def assignment(text: str, given: str) -> tuple[str, Any]:
+    """FIELD=VALUE as (field, value), the value JSON or else a string; ``given`` is what the user wrote around it."""
     key, sign, raw = text.partition("=")
     if not sign:
         raise click.UsageError(f"{given!r}: expected field=value, found {text!r}")
