@@ -7,6 +7,8 @@ quantizer centred on its posterior mean; then one halving of every cell that is 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +25,18 @@ BINS = 8
 """Bins on each side of zero that have a symbol; the last one is an escape."""
 _GRID = 2.0**fixed.PIXEL_BITS
 _EVEN = np.ones(2, dtype=np.int64)
+
+
+class _Known(NamedTuple):
+    """What both sides hold at a stage: arrays (B, K) in grid steps; the cells are narrowed in place."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    kind: np.ndarray
+    width: float
+    """The quantizer's step."""
 
 
 class PredictiveCoder:
@@ -43,17 +57,15 @@ class PredictiveCoder:
             mean_BK, variance_BK: the posterior, in grid steps (squared).
             step: quantizer step in pixel units.
         """
-        device = self.cells.low.device
-        mean, variance = mean_BK.cpu().numpy(), variance_BK.cpu().numpy()
-        low, high = self.cells.low.cpu().numpy(), self.cells.high.cpu().numpy()
-        kind = self.cells.kind.cpu().numpy()
-        width = step * _GRID
+        cells, width = self.cells, step * _GRID
+        mean, variance, low, high, kind = (
+            x.cpu().numpy() for x in (mean_BK, variance_BK, cells.low, cells.high, cells.kind)
+        )
         scale = self._scales(side, mean, variance, kind, width)
-        deviation = np.sqrt(variance * scale)
-        self._refine(side, mean, deviation, low, high, kind, width)
-        self._acquire(side, mean, deviation, low, high, kind, width)
-        self.cells.low, self.cells.high = (torch.from_numpy(x).to(device) for x in (low, high))
-        self.cells.kind = torch.from_numpy(kind).to(device)
+        known = _Known(mean, np.sqrt(variance * scale), low, high, kind, width)
+        self._refine(side, known)
+        self._acquire(side, known)
+        cells.low, cells.high, cells.kind = (torch.from_numpy(x).to(cells.low.device) for x in (low, high, kind))
 
     def _scales(self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float) -> np.ndarray:
         """c of every coefficient (B, K), chosen by the encoder a class at a time."""
@@ -70,17 +82,9 @@ class PredictiveCoder:
         found = side.exchange(wanted, self.indices.weights(), [CLASSES] * len(mean))
         return self.indices.learn(found)[:, self.classes]
 
-    def _refine(
-        self,
-        side: Side,
-        mean: np.ndarray,
-        deviation: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-        kind: np.ndarray,
-        width: float,
-    ) -> None:
+    def _refine(self, side: Side, known: _Known) -> None:
         """Halve every significant cell that is wider than the step."""
+        mean, deviation, low, high, kind, width = known
         places = [
             np.flatnonzero((k == SIGNIFICANT) & (h - l > 1.5 * width)) for k, l, h in zip(kind, low, high, strict=True)
         ]
@@ -105,17 +109,9 @@ class PredictiveCoder:
             low[b, place] = np.where(upper, middles[b], low[b, place])
             high[b, place] = np.where(upper, high[b, place], middles[b])
 
-    def _acquire(
-        self,
-        side: Side,
-        mean: np.ndarray,
-        deviation: np.ndarray,
-        low: np.ndarray,
-        high: np.ndarray,
-        kind: np.ndarray,
-        width: float,
-    ) -> None:
+    def _acquire(self, side: Side, known: _Known) -> None:
         """Measure what is worth it among the coefficients without a proper bin yet."""
+        mean, deviation, low, high, kind, width = known
         dead = self.profile.dead_zone * width
         worth = deviation * deviation > self.profile.threshold * width * width
         places = [np.flatnonzero(w & (k != SIGNIFICANT)) for w, k in zip(worth, kind, strict=True)]
