@@ -14,7 +14,7 @@ from typing import Any
 
 VERBS = (
     *("plan", "compress", "retry", "decompress", "truncate", "extend", "export"),
-    *("info", "status", "verify", "query", "report", "clean", "doctor", "models"),
+    *("info", "status", "verify", "query", "report", "clean", "doctor", "models", "submit"),
 )
 
 

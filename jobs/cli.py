@@ -20,6 +20,7 @@ _HELP = {
     "retry": "The failed inputs of a dataset again.",
     "extend": "A dataset -> the same at a higher rate, from its source.",
     "clean": "Remove what killed jobs left in a dataset.",
+    "submit": "Any of these as a job on a Ray cluster.",
     "export": "Images of a dataset -> single .psc files.",
     "info": "What a .psc file or a dataset is.",
     "status": "How far a dataset is, and what failed.",
@@ -34,7 +35,7 @@ _HELP = {
     "calibrate-prior": "How far a prior's samples spread against their true error.",
 }
 _SECTIONS = {
-    "Compress and decompress": ["plan", "compress", "retry", "decompress", "truncate", "extend", "export"],
+    "Compress and decompress": ["plan", "compress", "retry", "decompress", "truncate", "extend", "export", "submit"],
     "Look and check": ["info", "status", "verify", "query", "report", "models", "clean", "doctor"],
     "Try and measure": ["demo", "bench", "train-prior", "calibrate-prior"],
 }

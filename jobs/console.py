@@ -102,7 +102,10 @@ def progress_line(found: dict[str, Any]) -> str:
     if found["complete"]:
         return ", ".join([*parts, "complete"])
     silent = found["seconds_since_commit"]
-    return ", ".join([*parts, "no commit yet" if silent is None else f"last commit {clock(silent)} ago"])
+    parts += (
+        ["no commit yet"] if not found["committed"] else [] if silent is None else [f"last commit {clock(silent)} ago"]
+    )
+    return ", ".join(parts)
 
 
 def tier_text(tiers: Sequence[dict[str, Any]]) -> str:
@@ -195,7 +198,7 @@ def _lines(every: float) -> Callable[[Tally], None]:
         now = time.monotonic()
         commits.append((now, tally.rows - rows))
         rows = tally.rows
-        seen = Progress(tally, pace(commits, now), 0.0)
+        seen = Progress(tally, pace(commits, now))
         if seen.complete or now - said >= every:
             click.echo(progress_line(seen.as_dict()), err=True)
             said = now

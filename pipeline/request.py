@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE = "archive"
 DEFAULT_PRIOR = "photo"
+PRIORS_VARIABLE = "PSC_PRIORS"
+"""See :mod:`psc_core.priors`, which cannot be asked without loading torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,12 @@ class Request:
         ).absolute()
 
     def absolute(self) -> Request:
-        """The same with the prior's path, if it is one, as an absolute path: workers may run elsewhere."""
+        """The same with the prior's path, if it is one, as an absolute path: workers may run elsewhere. A name in the
+        folder of priors stays a name.
+        """
+        named = os.environ.get(PRIORS_VARIABLE)
+        if named and os.path.exists(os.path.join(named, self.prior)):
+            return self
         if os.path.exists(self.prior):
             return replace(self, prior=os.path.abspath(self.prior))
         return self

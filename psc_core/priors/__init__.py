@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from psc_core.priors.base import Prior
 
 HERE = Path(__file__).parent
 BUNDLED = ("photo",)
+PRIORS_VARIABLE = "PSC_PRIORS"
+"""Environment variable that names a folder of priors: each is known by its name in there."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "*.bin"]
 
@@ -45,7 +48,7 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
 
     if name_or_path in BUNDLED:
         return EdmUNetPrior(HERE / str(name_or_path), name=str(name_or_path), arithmetic=arithmetic, device=where)
-    folder = Path(name_or_path)
+    folder = _place(name_or_path)
     if folder.is_file():
         from psc_core.priors.adm import AdmPrior
 
@@ -57,6 +60,13 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
 
         return DiscreteUNetPrior(folder, name=str(name_or_path), arithmetic=arithmetic, device=where)
     return EdmUNetPrior(folder, arithmetic=arithmetic, device=where)
+
+
+def _place(name_or_path: str | Path) -> Path:
+    """Where a prior is: in the folder of priors, if that is named and holds one of this name, else at this path."""
+    folder = os.environ.get(PRIORS_VARIABLE)
+    named = Path(folder) / name_or_path if folder else None
+    return named if named is not None and named.exists() else Path(name_or_path)
 
 
 def _from_hub(name: str) -> Path:
