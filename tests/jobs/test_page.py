@@ -74,6 +74,6 @@ def test_numbers_for_people():
         *("0.0457", "0.750", "1.14", "33.0", "560", "12346", "0.00", "–")
     ]
     assert figure(math.inf) == "inf"
-    assert [duration(s) for s in (3.21, 300, 9000)] == ["3.2 s", "5 min", "2.5 h"]
+    assert [duration(s) for s in (3.21, 300, 9000)] == ["3.2 s", "5.0 min", "2.5 h"]
     assert count(1234567) == "1\u202f234\u202f567"
     assert visible("a\x00\n\x7fb") == "a␀␊␡b"
