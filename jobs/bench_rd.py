@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from jobs.console import bar, exit_with, json_option, out_json, table
+from psc_core.profiles import RESTORATIONS
 
 CODECS = "jpeg,jpeg2000,webp,avif,heic"
 BETWEEN = (0.05, 0.3)
@@ -112,7 +113,7 @@ def compare(files: Sequence[str], between: tuple[float, float] = BETWEEN) -> lis
 @click.option("--every", type=click.IntRange(1), default=1, metavar="K", help="Only every K-th image.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Of those, only the first N.")
 @click.option("--cut", "cuts", multiple=True, type=float, metavar="BPP", help="Also cut our streams here; may repeat.")
-@click.option("--restore", type=click.Choice(["mean", "perceptual"]), default="mean", show_default=True)
+@click.option("--restore", type=click.Choice(RESTORATIONS), default="mean", show_default=True)
 @click.option("--arithmetic", type=click.Choice(["exact", "float"]), default="exact", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--in-dataset", is_flag=True, help="Leave out the header that a dataset's images share.")

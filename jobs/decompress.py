@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.console import bar, draining, exit_with, json_option, out_json, read_ids
+from psc_core.profiles import RESTORATIONS
 
 if TYPE_CHECKING:
     from pipeline.restore import Restored
@@ -26,10 +27,10 @@ def decompress(source: str, out: str, **options) -> Restored:
 @click.option("--bpp", type=float, metavar="F", help="Decode at most this many bits a pixel of each image.")
 @click.option(
     "--restore",
-    type=click.Choice(["mean", "perceptual"]),
+    type=click.Choice(RESTORATIONS),
     default="mean",
     show_default=True,
-    help="Low distortion, or natural detail.",
+    help="Low distortion, or natural detail; flow and ancestral: diffc alone.",
 )
 @click.option("--ids", multiple=True, metavar="ID,…", help="Only these images: ids, or @FILE with one a line.")
 @click.option(

@@ -23,8 +23,8 @@ from pipeline.request import Request
 from pipeline.schema import OK
 from pipeline.storage import Folder
 from psc_core.errors import TierOutOfRange
+from psc_core.profiles import RESTORATIONS
 
-RESTORE = ("mean", "perceptual")
 _TOLD = 1000
 
 
@@ -92,6 +92,7 @@ def decompress(
         result = _one_file(folder, out, wanted, prior, codec)
     else:
         opened = Dataset.open(source)
+        opened.shared.profile.check_restoration(restore)
         target = Folder.at(out)
         target.check_writable()
         names, total = _named(opened, wanted)
@@ -214,7 +215,7 @@ def _check(wanted: Wanted) -> None:
         raise TierOutOfRange(f"tier {wanted.tier}: tiers are counted from 0")
     if wanted.bpp is not None and not wanted.bpp > 0:
         raise BadRequest(f"bpp {wanted.bpp}: expected a number above 0")
-    if wanted.restore not in RESTORE:
-        raise BadRequest(f"restore {wanted.restore!r}: expected one of {', '.join(RESTORE)}")
+    if wanted.restore not in RESTORATIONS:
+        raise BadRequest(f"restore {wanted.restore!r}: expected one of {', '.join(RESTORATIONS)}")
     if wanted.format not in (*FORMATS, PARQUET):
         raise BadRequest(f"format {wanted.format!r}: expected one of {', '.join((*FORMATS, PARQUET))}")

@@ -36,7 +36,6 @@ from psc_core.profiles import ArchiveProfile, Profile, fitted, get_profile
 from psc_core.sides import DecoderSide, EncoderSide
 from psc_core.structured import Piece
 
-RESTORATIONS = ("mean", "perceptual")
 _SAMPLED_PIXELS = 1 << 26
 """Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
 _KEY_RANGE = 1 << 12
@@ -127,14 +126,14 @@ def decode_batch(
     Args:
         prior: the one that encoded them (same fingerprint, same arithmetic).
         tier: decode tiers 0..tier only; None for all that the streams hold.
-        restore: "mean" (low distortion; exact where the arithmetic is) or "perceptual" (by gradients, in float).
+        restore: "mean" (low distortion; exact where the arithmetic is) or "perceptual" (by gradients, in float). DiffC
+            has "flow" (DiffC-F, its "perceptual") and "ancestral" (DiffC-A) too, all of them exact.
 
     Raises:
         WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
     """
-    if restore not in RESTORATIONS:
-        raise InvalidProfile(f"restore={restore!r}: expected one of {', '.join(RESTORATIONS)}")
     for stream in streams:
+        stream.shared.profile.check_restoration(restore)
         _check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
     outputs = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s in chosen]

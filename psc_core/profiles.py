@@ -10,14 +10,19 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from psc_core.errors import InvalidProfile, UnknownProfile
+
+RESTORATIONS = ("mean", "perceptual", "flow", "ancestral")
+"""How a stream may be turned into pixels; the last two are DiffC's alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """What every codec needs. Lengths are in pixels (or latent pixels)."""
+
+    restorations: ClassVar[tuple[str, ...]] = RESTORATIONS[:2]
 
     name: str
     codec: str
@@ -36,6 +41,11 @@ class Profile:
         """The fields that differ from the registered profile of the same name."""
         base = dataclasses.asdict(_registered(self.name))
         return {k: v for k, v in dataclasses.asdict(self).items() if base.get(k) != v}
+
+    def check_restoration(self, how: str) -> None:
+        """Raise :class:`InvalidProfile` unless streams of this profile can be restored so."""
+        if how not in self.restorations:
+            raise InvalidProfile(f"restore={how!r}: profile {self.name!r} has {', '.join(self.restorations)}")
 
     def check(self) -> None:
         """Raise :class:`InvalidProfile` unless every field has a possible value."""
@@ -144,7 +154,71 @@ class ArchiveProfile(Profile):
             raise InvalidProfile(f"law={self.law!r}: expected laplace, gauss, logistic or mixed")
 
 
-_PROFILES: dict[str, Profile] = {"archive": ArchiveProfile(), "paper": PaperProfile()}
+@dataclass(frozen=True, kw_only=True)
+class DiffCProfile(Profile):
+    """DiffC (Theis et al. 2022): samples of x + sigma n by reverse channel coding, sigma falling step by step.
+
+    Noise levels are in pixel units of [-1, 1].
+    """
+
+    restorations: ClassVar[tuple[str, ...]] = RESTORATIONS
+
+    name: str = "diffc"
+    codec: str = "diffc"
+    tiers: int = 6
+    canvas: int = 512
+    window: int = 32
+    """Side of a DCT window, a power of two."""
+    first_sigma: float = 8.0
+    """Noise level after the first step, which no network call precedes."""
+    sigma: float = 0.7
+    """Noise level at the end of tier 0."""
+    ratio: float = 0.62
+    """Noise level at the end of a tier over that of the tier before."""
+    first_steps: int = 10
+    """Steps of tier 0."""
+    steps: int = 2
+    """Steps of every later tier, and cut points of every tier."""
+    chunk_bits: int = 10
+    """Expected bits of a chunk of the reverse channel coder."""
+    candidates: int = 16
+    """Binary logarithm of how many candidates a chunk is searched in."""
+    threshold: float = 0.1
+    """A band is sent once what is unknown of it has this variance, in units of the noise that it is sent with."""
+    flow_steps: int = 8
+    """Heun steps of the probability-flow ODE (DiffC-F)."""
+    ancestral_steps: int = 40
+    """Steps of ancestral sampling (DiffC-A)."""
+
+    def check(self) -> None:
+        super().check()
+        for field in ("window", "first_steps", "steps", "chunk_bits", "candidates", "flow_steps", "ancestral_steps"):
+            _at_least(self, field, 1)
+        if self.window & (self.window - 1) or not 4 <= self.window <= 64 or self.canvas % self.window:
+            raise InvalidProfile(f"window={self.window}: expected 4, 8, 16, 32 or 64, dividing canvas={self.canvas}")
+        if not 0.0 < self.sigma <= self.first_sigma <= 64.0 or not 0.1 <= self.ratio < 1.0:
+            raise InvalidProfile(
+                f"first_sigma={self.first_sigma}, sigma={self.sigma}, ratio={self.ratio}: expected 0 < sigma <= "
+                "first_sigma <= 64 and 0.1 <= ratio < 1"
+            )
+        if self.first_steps < self.steps or self.first_steps + self.tiers * self.steps >= 1 << 12:
+            raise InvalidProfile(
+                f"first_steps={self.first_steps}, steps={self.steps}, tiers={self.tiers}: expected steps <= "
+                "first_steps, and below 4096 steps in all"
+            )
+        last = self.sigma
+        for _ in range(self.tiers - 1):
+            last *= self.ratio
+        if last < 1e-3:
+            raise InvalidProfile(f"sigma={self.sigma}, ratio={self.ratio}, tiers={self.tiers}: ends below 0.001")
+        if self.candidates > 18 or self.chunk_bits > 32 or not 0.0 < self.threshold < 16.0:
+            raise InvalidProfile(
+                f"candidates={self.candidates}, chunk_bits={self.chunk_bits}, threshold={self.threshold}: expected at "
+                "most 18 and 32, and between 0 and 16"
+            )
+
+
+_PROFILES: dict[str, Profile] = {"archive": ArchiveProfile(), "paper": PaperProfile(), "diffc": DiffCProfile()}
 
 
 def profile_names() -> list[str]:

@@ -64,6 +64,20 @@ def words(key: NoiseKey, sample: int, count: int) -> np.ndarray:
     return out.T.reshape(-1)[:count].astype(np.uint32)
 
 
+def rows(key: NoiseKey, places: np.ndarray, width: int) -> np.ndarray:
+    """Rows ``places`` (n,) of ``normal(key, range(1), (any, width))[0]``, no others drawn: float32 (n, width).
+
+    width: a multiple of 8, so that a row is whole blocks.
+    """
+    blocks = places.astype(np.uint64)[:, None] * np.uint64(width // 8) + np.arange(width // 8, dtype=np.uint64)
+    counter = np.zeros((4, blocks.size), dtype=np.uint64)
+    counter[0] = blocks.reshape(-1)
+    counter[2], counter[3] = _fixed_words(key)
+    out = philox(counter, (key.seed & 0xFFFFFFFF, key.seed >> 32 & 0xFFFFFFFF))
+    halves = np.ascontiguousarray(out.T).astype("<u4").view("<u2")
+    return normal_table()[halves.reshape(len(places), width)]
+
+
 def normal(key: NoiseKey, samples: range, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """Standard normal float32 (len(samples), *shape), multiples of 2^-12, one independent stream a sample."""
     numel = int(np.prod(shape))

@@ -12,14 +12,23 @@ from psc_core.samplers.ddrm import Denoise, Noise, Project
 
 
 def projected_ddpm(
-    denoise: Denoise, project: Project, noise: Noise, sigmas: Sequence[float], start: Tensor | None = None
+    denoise: Denoise,
+    project: Project,
+    noise: Noise,
+    sigmas: Sequence[float],
+    start: Tensor | None = None,
+    *,
+    heat: bool = True,
 ) -> Tensor:
     """Samples of p(x | Hx = y): q(x_{t-1} | x_t, x0) (Ho et al. 2020, eq. 6, variance-exploding) with x0 projected.
 
-    Arguments as for :func:`psc_core.samplers.ddrm.ddrm`.
+    Arguments as for :func:`psc_core.samplers.ddrm.ddrm`; heat: False if ``start`` has the first level's noise already.
     """
-    x = noise(0) * float(np.float32(sigmas[0]))
-    x = x if start is None else start + x
+    if start is not None and not heat:
+        x = start
+    else:
+        x = noise(0) * float(np.float32(sigmas[0]))
+        x = x if start is None else start + x
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
         x0 = project(denoise(x, sigma))
         if not following:

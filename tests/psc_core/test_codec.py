@@ -12,7 +12,10 @@ from tests.psc_core.photographs import photograph, psnr
 
 PAPER = psc_core.get_profile("paper", samples=6, rows=5, steps=4, stages=1, tiers=2, restore_samples=4, canvas=32)
 ARCHIVE = psc_core.get_profile("archive", tiers=3, canvas=32, restore_samples=2, restore_steps=2)
-PROFILES = [pytest.param(PAPER, id="paper"), pytest.param(ARCHIVE, id="archive")]
+DIFFC = psc_core.get_profile(
+    "diffc", tiers=3, canvas=32, first_sigma=4.0, sigma=0.5, first_steps=4, candidates=10, chunk_bits=6, window=16
+)
+PROFILES = [pytest.param(PAPER, id="paper"), pytest.param(ARCHIVE, id="archive"), pytest.param(DIFFC, id="diffc")]
 
 
 @pytest.fixture(scope="module")

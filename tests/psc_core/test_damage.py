@@ -17,6 +17,12 @@ PAPER = psc_core.get_profile("paper", samples=4, rows=3, steps=3, stages=1, tier
 ARCHIVE = psc_core.get_profile("archive", tiers=3, window=8, canvas=16, restore_samples=2, restore_steps=1)
 
 
+DIFFC = psc_core.get_profile(
+    "diffc", tiers=3, window=8, canvas=16, first_steps=2, steps=1, candidates=6, chunk_bits=4, sigma=1.0
+)
+PROFILES = [pytest.param(PAPER, id="paper"), pytest.param(ARCHIVE, id="archive"), pytest.param(DIFFC, id="diffc")]
+
+
 @pytest.fixture(scope="module")
 def prior():
     return psc_core.load_prior("gaussian", device="cpu")
@@ -37,7 +43,7 @@ def is_refused(data: bytes, prior, right: set[bytes], *, partial: bool = False) 
     return False
 
 
-@pytest.mark.parametrize("profile", [PAPER, ARCHIVE], ids=["paper", "archive"])
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("tier", [0, 2])
 def test_every_value_of_every_byte_is_refused(prior, profile, tier):
     """Also of a truncated stream, after whose last chunk more bytes would be plausible."""
@@ -48,7 +54,7 @@ def test_every_value_of_every_byte_is_refused(prior, profile, tier):
             assert is_refused(data[:place] + bytes([new]) + data[place + 1 :], prior, right), (place, new)
 
 
-@pytest.mark.parametrize("profile", [PAPER, ARCHIVE], ids=["paper", "archive"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_damaged_file_read_in_part_is_never_another_image(prior, profile):
     stream, _ = small(prior, profile)
     data = stream.to_bytes()

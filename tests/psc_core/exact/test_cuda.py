@@ -19,6 +19,7 @@ pytestmark = [
 ]
 SMALL = {
     "archive": {"tiers": 2, "restore_samples": 2, "restore_steps": 1},
+    "diffc": {"tiers": 2, "candidates": 8, "chunk_bits": 5, "first_steps": 3},
     "paper": {"samples": 4, "rows": 3, "steps": 3, "stages": 1, "tiers": 2, "restore_samples": 2},
 }
 

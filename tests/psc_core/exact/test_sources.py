@@ -39,6 +39,7 @@ FORBIDDEN_IMPORTS = frozenset(["random", "cmath", "scipy", "secrets", "statistic
 
 WHY = {
     "metrics.py": "measures what was decoded; no byte comes from it",
+    "diffc/closed_form.py": "the theory that tests and plots compare with; no byte comes from it",
     "samplers/pigdm.py": "perceptual restoration, which is float and says so",
     "exact/transcendental.py": "decimal arithmetic: its exp and ln are correctly rounded by specification",
     "exact/guard.py": "watches, computes nothing that is kept",
@@ -57,6 +58,8 @@ EXCEPT = {
     ("exact/integers.py", ".sigmoid"): "transcendental.sigmoid: decimal, into a table",
     ("exact/attention.py", ".exp"): "transcendental.exp: decimal, into a table",
     ("coding/plain_coder.py", "np.cumsum"): "sums of int64",
+    ("diffc/chunks.py", "np.cumsum"): "sums of int64",
+    ("diffc/poisson.py", "np.cumsum"): "whole numbers in float64, below 2^53",
     ("coding/predictive.py", ".exp"): "transcendental.exp: decimal, into a table",
     ("coding/predictive.py", ".sigmoid"): "transcendental.sigmoid: decimal, into a table",
     ("exact/embedding.py", "@"): "whole numbers in float64, bounded there by 2^52; the guard proves it",

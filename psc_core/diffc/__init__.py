@@ -1,0 +1,1 @@
+"""DiffC (Theis, Salimans, Hoffman, Mentzer 2022): an image is sent as a sample of itself plus noise, step by step."""
