@@ -23,6 +23,9 @@ def compress(
     size: int | None = None,
     seed: int = 0,
     arithmetic: str = "exact",
+    captions: str | None = None,
+    labels: str | None = None,
+    captioner: str | None = None,
     workers: int | None = None,
     address: str | None = None,
     resume: bool = False,
@@ -40,6 +43,9 @@ def compress(
         size=size,
         seed=seed,
         arithmetic=arithmetic,
+        captions=captions,
+        labels=labels,
+        captioner=captioner,
     )
     return run.compress(src, dataset, request, workers=workers, address=address, resume=resume, **options)
 
@@ -71,6 +77,9 @@ request_options = options_of(
         show_default=True,
         help="exact decodes on any machine, float only on the same.",
     ),
+    click.option("--captions", metavar="FILE|COLUMN", help="Prompts for a text-conditional prior."),
+    click.option("--labels", metavar="FILE|COLUMN", help="Classes for a class-conditional prior."),
+    click.option("--captioner", metavar="MODEL", help="Writes the missing prompts: a hub id or a folder."),
 )
 
 
@@ -86,6 +95,7 @@ def command(src: str, dataset: str, as_json: bool, **options) -> None:
 
     SRC is a folder tree, one file, a glob, an s3:// prefix; .tar, .zip and .parquet files in it are opened.
     Every input gets one row: a stream, or the reason why it has none. Ctrl-C finishes the shards under way.
+    FILE: json, csv or parquet of ids and prompts or labels; COLUMN: beside an image in Parquet, or txt, cls in a tar.
 
     \b
     Example: psc compress photos/ archive/ --size 256 --tiers 4

@@ -45,6 +45,7 @@ class Encoder:
         self._broken: Exception | None = None
         try:
             self._prior = codec.load(request, threads)
+            self._captioner = codec.captioner(request)
         except Exception as error:
             self._broken = error
 
@@ -109,5 +110,6 @@ class Encoder:
             places=places,
             skip=task.skip,
             meter=meter,
+            captioner=self._captioner,
             **options,
         )

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 import psc_core
+from pipeline.captioner import Captioner
 from pipeline.request import Request
+from psc_core.coding.condition import Condition
 from psc_core.coding.header import version_for
 from psc_core.errors import PriorNotFound
 from psc_core.profiles import fitted
@@ -35,7 +37,11 @@ class Codec:
             raise PriorNotFound(f"{request.needs}; {error}. --prior gives its place (psc models lists them)") from None
 
     def shared(self, request: Request, prior: Any) -> str:
-        """The header that all streams of the request share, as JSON."""
+        """The header that all streams of the request share, as JSON.
+
+        Raises BadRequest if the request conditions images on what the prior does not take.
+        """
+        request.check_conditions(prior)
         return psc_core.SharedHeader(
             profile=fitted(request.get_profile(), getattr(prior, "native_size", None)),
             prior_name=prior.name,
@@ -45,6 +51,10 @@ class Codec:
             seed=request.seed,
             version=version_for(getattr(prior, "condition_kind", None)),
         ).to_json()
+
+    def captioner(self, request: Request) -> Captioner | None:
+        """What captions images that have no prompt, if the request asks for one."""
+        return None if request.captioner is None else Captioner(request.captioner)
 
     def at_once(self, prior: Any, images: int, pixels: int) -> tuple[int, int]:
         """How many images, and pixels, to encode together: what is given, or what fills a GPU's free memory."""
@@ -56,10 +66,17 @@ class Codec:
         filled = canvas_pixels(device, pixels)
         return max(images, images * filled // pixels), filled
 
-    def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:
-        """Streams of some images, which do not depend on how the images are grouped."""
+    def encode(
+        self,
+        images: Sequence[np.ndarray],
+        request: Request,
+        prior: Any,
+        conditions: Sequence[Condition] | None = None,
+    ) -> list[psc_core.Stream]:
+        """Streams of some images under their prompts or labels, which do not depend on how the images are grouped."""
         profile, target = request.get_profile(), request.target_psnr
-        streams = psc_core.encode_batch(images, prior, profile, seed=request.seed, target_psnr=target)
+        options: dict[str, Any] = {"conditions": conditions, "seed": request.seed, "target_psnr": target}
+        streams = psc_core.encode_batch(images, prior, profile, **options)
         if request.max_bpp is None:
             return streams
         return [stream_under(stream, request.max_bpp) for stream in streams]

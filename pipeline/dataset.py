@@ -18,7 +18,7 @@ from pipeline.commit import committed_shards, part_name, read_markers
 from pipeline.errors import NotADataset, UnknownIds
 from pipeline.plan import Plan, read_plan
 from pipeline.results import Tally
-from pipeline.schema import OK, dataset_schema, payload_names, scalar_names
+from pipeline.schema import OK, dataset_schema, has_conditions, payload_names, scalar_names
 from pipeline.storage import Folder
 from psc_core.errors import TierOutOfRange
 
@@ -45,6 +45,11 @@ class Dataset:
     @property
     def tiers(self) -> int:
         return self.plan.tiers
+
+    @property
+    def conditions(self) -> bool:
+        """Whether it has columns of prompts and labels."""
+        return has_conditions(self.plan.shared)
 
     @cached_property
     def shared(self) -> psc_core.SharedHeader:
@@ -78,13 +83,14 @@ class Dataset:
 
     def columns(self, tier: int | None = None) -> list[str]:
         """All scalar columns, and the payloads up to ``tier``; none for -1."""
-        return scalar_names(self.tiers) + payload_names(self.tiers if tier is None else tier + 1)
+        return scalar_names(self.tiers, self.conditions) + payload_names(self.tiers if tier is None else tier + 1)
 
     def arrow(self) -> ds.Dataset:
         """As a pyarrow dataset."""
         filesystem = pafs.LocalFileSystem() if self.folder.is_local else self.folder.fs
         paths = [self.folder.full(part_name(shard)) for shard in self.shards]
-        return ds.dataset(paths, schema=dataset_schema(self.tiers), filesystem=filesystem, format="parquet")
+        schema = dataset_schema(self.tiers, conditions=self.conditions)
+        return ds.dataset(paths, schema=schema, filesystem=filesystem, format="parquet")
 
     def open_part(self, shard: int) -> pq.ParquetFile:
         """One part's file, read in as few and as small ranges as the columns allow."""

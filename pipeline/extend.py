@@ -37,6 +37,7 @@ from pipeline.storage import Folder
 from pipeline.telemetry import Meter
 
 _ROWS = 16_384
+ITEMS_CONDITION = [("prompt", pa.string()), ("label", pa.int64()), ("origin", pa.string())]
 
 
 def extend(
@@ -101,7 +102,8 @@ def extended_request(plan: Plan, tier: int, prior: str | None) -> Request:
     """The request of a direct encoding up to ``tier``. Raises InvalidProfile if the profile cannot."""
     uncut = replace(plan, params=plan.params | {"max_bpp": None, "target_psnr": None})
     request = Request.of_plan(uncut, prior=prior)
-    request = replace(request, overrides={"tiers": tier + 1})
+    # Prompts are those that the rows hold: none is made anew.
+    request = replace(request, overrides={"tiers": tier + 1}, captioner=None)
     request.check()
     return request
 
@@ -191,7 +193,8 @@ def _matched(origin: Dataset, source: Source, scratch: Path) -> Listing:
             connection.register("items", reader)
             connection.register("rows", ds.dataset(rows))
             found = connection.sql(
-                "select shard, id, items.* exclude (id) from rows left join items using (id) order by place"
+                "select shard, id, items.* exclude (id, prompt, label, origin), rows.prompt, rows.label, rows.origin "
+                "from rows left join items using (id) order by place"
             )
             return planning.write_shards(_shards(found.to_arrow_reader(_ROWS), source), scratch, total)
     finally:
@@ -199,16 +202,19 @@ def _matched(origin: Dataset, source: Source, scratch: Path) -> Listing:
 
 
 def _write_ids(origin: Dataset, file: Path) -> None:
-    """Shard and id of every row of ``origin``."""
-    schema = pa.schema([("place", pa.int64()), ("shard", pa.int64()), ("id", pa.string())])
+    """Shard, id and condition of every row of ``origin``."""
+    schema = pa.schema([("place", pa.int64()), ("shard", pa.int64()), ("id", pa.string()), *ITEMS_CONDITION])
+    names = ["image_id", *(["prompt", "label", "condition_origin"] if origin.conditions else [])]
     place = 0
     with pq.ParquetWriter(file, schema) as writer:
         for shard in origin.shards:
             with origin.open_part(shard) as part:
-                ids = part.read(columns=["image_id"])["image_id"].combine_chunks()
-            places = pa.array(range(place, place + len(ids)))
-            place += len(ids)
-            writer.write_table(pa.table([places, pa.array([shard] * len(ids)), ids], schema=schema))
+                found = [column.combine_chunks() for column in part.read(columns=names).columns]
+            count = len(found[0])
+            places = pa.array(range(place, place + count))
+            place += count
+            none = [pa.nulls(count, kind) for _, kind in ITEMS_CONDITION[len(found) - 1 :]]
+            writer.write_table(pa.table([places, pa.array([shard] * count), *found, *none], schema=schema))
 
 
 def _shards(batches: Any, source: Source) -> Iterator[list[dict[str, Any]]]:

@@ -16,6 +16,7 @@ from pipeline.schema import (
     CATEGORIES,
     OK,
     dataset_schema,
+    has_conditions,
     metadata_of,
     part_metadata,
     payload_names,
@@ -32,12 +33,13 @@ class PartWriter:
 
     def __init__(self, path: Path, *, fingerprint: str, shared: str, shard: int, tiers: int) -> None:
         described = part_metadata(fingerprint=fingerprint, shared=shared, shard=shard, tiers=tiers)
-        self.schema = dataset_schema(tiers, described)
+        conditions = has_conditions(shared)
+        self.schema = dataset_schema(tiers, described, conditions=conditions)
         self.path = path
         self._payloads = payload_names(tiers)
         self._rows: list[Mapping[str, Any]] = []
         self._pending = 0
-        scalars = scalar_names(tiers)
+        scalars = scalar_names(tiers, conditions)
         self._writer = pq.ParquetWriter(
             path,
             self.schema,

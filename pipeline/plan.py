@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.parts import file_sha256
 from pipeline.schema import SCHEMA_VERSION
-from pipeline.sources.item import Item
+from pipeline.sources.item import Item, condition_columns
 from pipeline.storage import Folder
 
 PLAN = "_psc/plan.json"
@@ -35,6 +35,9 @@ ITEMS = pa.schema(
         ("inner", pa.string()),
         ("size", pa.int64()),
         ("version", pa.string()),
+        ("prompt", pa.string()),
+        ("label", pa.int64()),
+        ("origin", pa.string()),
     ]
 )
 
@@ -270,11 +273,15 @@ def as_row(item: Item) -> dict[str, Any]:
         "inner": item.inner,
         "size": item.size,
         "version": item.version,
+        **condition_columns(item),
+        "origin": item.origin or None,
     }
 
 
 def _item(row: dict[str, Any]) -> Item:
-    return Item(row["id"], os.fsdecode(row["path"]), row["size"], row["version"], row["inner"])
+    given = row.get("prompt") if row.get("label") is None else row["label"]
+    place = os.fsdecode(row["path"])
+    return Item(row["id"], place, row["size"], row["version"], row["inner"], given, row.get("origin") or "")
 
 
 def _show(value: Any) -> str:

@@ -98,7 +98,7 @@ def truncated(table: pa.Table, tiers: int, bpp: float) -> pa.Table:
     missing = ~ok.to_numpy(zero_copy_only=False)
     columns["bytes"] = pa.array(used.astype(np.int64), mask=missing)
     columns["bpp"] = pa.array(8 * used / np.maximum(_numbers(area), 1), mask=missing)
-    return pa.table(columns, schema=dataset_schema(tiers))
+    return pa.table(columns, schema=dataset_schema(tiers, conditions="prompt" in columns))
 
 
 def _plan(origin: Dataset, tier: int | None, bpp: float | None) -> Plan:
@@ -148,7 +148,7 @@ def _run(
 
 
 def _part(origin: Dataset, folder: Folder, plan: Plan, shard: int, rows: int, bpp: float | None, scratch: Path) -> dict:
-    columns = scalar_names(plan.tiers) + payload_names(plan.tiers)
+    columns = scalar_names(plan.tiers, origin.conditions) + payload_names(plan.tiers)
     identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "tiers": plan.tiers}
     local = scratch / f"shard-{shard:05d}"
     with origin.open_part(shard) as source:

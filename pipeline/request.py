@@ -38,6 +38,12 @@ class Request:
     size: int | None = None
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
+    captions: str | None = None
+    """Prompts: a file of them, or the name of a column; see :mod:`pipeline.conditions`."""
+    labels: str | None = None
+    """Class labels, likewise."""
+    captioner: str | None = None
+    """A model that captions the images that have no prompt yet; see :mod:`pipeline.captioner`."""
     needs: str = ""
     """What streams that are there say of their prior, for the error that it is missing."""
 
@@ -45,7 +51,7 @@ class Request:
     def of_plan(cls, plan: Plan, *, prior: str | None = None) -> Request:
         """The request that a plan was made for; ``prior``: where it is, if not where it was."""
         header = psc_core.SharedHeader.from_json(plan.shared)
-        names = {"max_bpp", "target_psnr", "size", "max_pixels", "max_bytes"}
+        names = {"max_bpp", "target_psnr", "size", "max_pixels", "max_bytes", "captioner"}
         known = {name: plan.params[name] for name in names & plan.params.keys()}
         return replace(cls.of_streams(header, prior=prior, loaded_from=plan.prior), **known)
 
@@ -88,12 +94,30 @@ class Request:
         if self.size is not None and self.size < 1:
             raise BadRequest(f"size {self.size}: expected a number of pixels of at least 1")
 
+        if self.labels is not None and (self.captions or self.captioner):
+            raise BadRequest("--labels beside --captions or --captioner: a model takes class labels or prompts")
+
+    def check_conditions(self, prior: Any) -> None:
+        """Raise BadRequest if prompts or labels are given to a prior that does not take them."""
+        takes: str | None = getattr(prior, "condition_kind", None)
+        option = "--labels" if self.labels else "--captioner" if self.captioner else "--captions"
+        given = "label" if self.labels else "text" if self.captions or self.captioner else takes
+        if given != takes:
+            said = {"text": "text prompts (--captions)", "label": "class labels (--labels)"}.get(takes or "", "neither")
+            raise BadRequest(f"{option}: prior {prior.name!r} takes {said}")
+
     def get_profile(self) -> psc_core.Profile:
         return psc_core.get_profile(self.profile, **self.overrides)
 
     def params(self) -> dict[str, Any]:
         """What enters the plan's fingerprint beside the shared header."""
-        return {
+        from pipeline.conditions import identity
+
+        given = {"captioner": self.captioner} if self.captioner else {}
+        for name, place in (("captions", self.captions), ("labels", self.labels)):
+            if place:
+                given[name] = identity(place)
+        return given | {
             "max_bpp": self.max_bpp,
             "target_psnr": self.target_psnr,
             "size": self.size,

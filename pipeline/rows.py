@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 import psc_core
 from pipeline.ahead import Ahead, Room
+from pipeline.captioner import Captioner
 from pipeline.codec import Codec
 from pipeline.errors import (
     Crashed,
@@ -28,8 +29,9 @@ from pipeline.images import Facts, Rejected, read_image
 from pipeline.request import Request
 from pipeline.schema import OK
 from pipeline.sources import Item, Source
-from pipeline.sources.item import as_text
+from pipeline.sources.item import as_text, condition_columns
 from pipeline.telemetry import Meter
+from psc_core.coding.condition import condition_bits
 
 READ_ATTEMPTS = 4
 CRASH_ATTEMPTS = 3
@@ -66,11 +68,12 @@ def encode_rows(
     skip: Collection[int] = (),
     sha256: Mapping[int, str] = MappingProxyType({}),
     meter: Meter | None = None,
+    captioner: Captioner | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One row an item, in the items' order. Inputs begin to be read at once, rows are made as they are taken.
 
     places: of the items to take, all by default; skip: of inputs that are known to end the process; sha256:
-    what inputs must hash to, where that is known; meter: counts the work.
+    what inputs must hash to, where that is known; meter: counts the work; captioner: prompts those that have none.
     """
     places = range(len(items)) if places is None else places
 
@@ -86,7 +89,8 @@ def encode_rows(
     batch, pixels = codec.at_once(prior, batch, BATCH_PIXELS)
     ahead = Ahead(load, places, count=batch * _AHEAD, size=_AHEAD_BYTES, bytes_of=_bytes_of)
     groups = meter.waiting(_batches(iter(ahead), batch, pixels))
-    return (row for loaded in groups for row in _encode(loaded, source, request, meter, prior, shared))
+    prompted = ([_prompted(one, captioner) for one in loaded] for loaded in groups)
+    return (row for loaded in prompted for row in _encode(loaded, source, request, meter, prior, shared))
 
 
 def load_input(source: Source, item: Item, request: Request) -> Loaded:
@@ -151,11 +155,19 @@ def _batches(loaded: Iterator[Loaded], batch: int, most: int) -> Iterator[list[L
         yield group
 
 
+def _prompted(one: Loaded, captioner: Captioner | None) -> Loaded:
+    if captioner is None or one.pixels is None or one.item.condition is not None:
+        return one
+    said = captioner.caption(one.pixels)
+    return replace(one, item=replace(one.item, condition=said, origin=captioner.origin)) if said else one
+
+
 def _encode(
     group: list[Loaded], source: Source, request: Request, codec: Meter, prior: Any, shared: str
 ) -> Iterator[dict[str, Any]]:
     readable = [one.pixels for one in group if one.pixels is not None]
-    results = iter(_streams(readable, request, codec, prior))
+    given = [one.item.condition for one in group if one.pixels is not None]
+    results = iter(_streams(readable, given, request, codec, prior))
     for one in group:
         result = one.error if one.pixels is None else next(results)
         if isinstance(result, psc_core.Stream):
@@ -166,18 +178,22 @@ def _encode(
             yield failed_row(one, source, result)
 
 
-def _streams(images: list[np.ndarray], request: Request, codec: Meter, prior: Any) -> list[psc_core.Stream | Exception]:
+def _streams(
+    images: list[np.ndarray], conditions: list[Any], request: Request, codec: Meter, prior: Any
+) -> list[psc_core.Stream | Exception]:
     """Streams, or errors in the places of the images that have one; one bad image does not take its batch
     along.
     """
     if not images:
         return []
     try:
-        return list(codec.encode(images, request, prior))
+        options = {"conditions": conditions} if any(given is not None for given in conditions) else {}
+        return list(codec.encode(images, request, prior, **options))
     except Exception as error:
         if len(images) == 1:
             return [error]
-    return [result for image in images for result in _streams([image], request, codec, prior)]
+    apart = zip(images, conditions, strict=True)
+    return [result for image, given in apart for result in _streams([image], [given], request, codec, prior)]
 
 
 def ok_row(one: Loaded, source: Source, stream: psc_core.Stream) -> dict[str, Any]:
@@ -195,6 +211,8 @@ def ok_row(one: Loaded, source: Source, stream: psc_core.Stream) -> dict[str, An
         "nfe": stream.report.nfe if stream.report else None,
         "image_header": header,
     }
+    if stream.condition is not None:
+        row["condition_bits"] = condition_bits(stream.condition)
     for k, tier in enumerate(stream.tiers):
         row |= {f"tier_{k}": tier.data, f"t{k}_bytes": len(tier.data), f"t{k}_cuts": list(tier.cuts)}
         if stream.report is not None:
@@ -216,6 +234,8 @@ def _common(one: Loaded, source: Source) -> dict[str, Any]:
         "source": as_text(source.name(one.item)),
         "source_version": one.item.version,
         "source_bytes": max(one.item.size, 0),
+        **condition_columns(one.item),
+        "condition_origin": one.item.origin or None,
     }
     return row | (one.facts.columns() if one.facts else {})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline import plan as planning
 from pipeline.actors import Encoder
 from pipeline.codec import Codec
+from pipeline.conditions import conditioned
 from pipeline.driver import crew, finish, is_done, run_missing
 from pipeline.errors import AlreadyADataset
 from pipeline.plan import Listing, Plan
@@ -42,7 +43,7 @@ def plan(
     if planning.check_target(target, resume=True) is not None:
         raise AlreadyADataset(f"{target.url} has a plan already: psc status shows it; choose another folder")
     with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
-        listing = planning.list_items(origin.items(), Path(scratch))
+        listing = planning.list_items(conditioned(origin, request), Path(scratch))
         made = compress_plan(origin, request, codec.shared(request, codec.load(request)), listing)
         return made if dry_run else planning.freeze(target, made, listing.file)
 
@@ -77,7 +78,7 @@ def compress(
         _check_known(planned, origin, request)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
-        listing = planning.list_items(origin.items(), Path(scratch)) if planned is None else None
+        listing = planning.list_items(conditioned(origin, request), Path(scratch)) if planned is None else None
         if planned is not None and is_done(target, planned):
             return finish(target, planned, began, stopped=False)
         parts = (request, origin, target, codec)

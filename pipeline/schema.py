@@ -45,13 +45,26 @@ CODED = [
     ("nfe", pa.int64()),
     ("image_header", pa.binary()),
 ]
-CATEGORIES = ["status", "error", "format", "mode", "icc", "icc_sha256"]
+CONDITION = [
+    ("prompt", pa.string()),
+    ("label", pa.int64()),
+    ("condition_origin", pa.string()),
+    ("condition_bits", pa.int32()),
+]
+"""Of datasets whose prior takes prompts or labels: what each image is conditioned on, where that came from, and the
+bits that it takes in the image's header (they are part of ``bytes`` and ``bpp``)."""
+CATEGORIES = ["status", "error", "format", "mode", "icc", "icc_sha256", "condition_origin"]
 """Columns of few distinct values: the only ones with a dictionary."""
 
 
-def scalar_names(tiers: int) -> list[str]:
+def has_conditions(shared: str) -> bool:
+    """Whether streams of this shared header may have conditions: headers of format 1 have no place for them."""
+    return int(json.loads(shared).get("version", 1)) > 1
+
+
+def scalar_names(tiers: int, conditions: bool = False) -> list[str]:
     """Every column but the payloads."""
-    fixed = [name for name, _ in (*INPUT, *FACTS, *CODED)]
+    fixed = [name for name, _ in (*INPUT, *FACTS, *CODED, *(CONDITION if conditions else []))]
     return fixed + [name for k in range(tiers) for name, _ in tier_scalars(k)]
 
 
@@ -69,9 +82,10 @@ def payload_names(tiers: int) -> list[str]:
     return [f"tier_{k}" for k in range(tiers)]
 
 
-def dataset_schema(tiers: int, metadata: dict[str, str] | None = None) -> pa.Schema:
+def dataset_schema(tiers: int, metadata: dict[str, str] | None = None, *, conditions: bool = False) -> pa.Schema:
     """The schema of a dataset of ``tiers`` tiers."""
-    fields = [pa.field(name, kind) for name, kind in (*INPUT, *FACTS, *CODED)]
+    scalars = (*INPUT, *FACTS, *CODED, *(CONDITION if conditions else []))
+    fields = [pa.field(name, kind) for name, kind in scalars]
     for k in range(tiers):
         fields += [pa.field(name, kind) for name, kind in tier_scalars(k)]
     fields += [pa.field(name, pa.large_binary()) for name in payload_names(tiers)]

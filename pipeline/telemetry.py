@@ -45,11 +45,13 @@ class Meter:
         self.codec_seconds = 0.0
         self.wait_seconds = 0.0
 
-    def encode(self, images: Sequence[np.ndarray], request: Request, prior: Any) -> list[psc_core.Stream]:
+    def encode(
+        self, images: Sequence[np.ndarray], request: Request, prior: Any, **options: Any
+    ) -> list[psc_core.Stream]:
         """See :meth:`Codec.encode`."""
         began = time.monotonic()
         try:
-            return self._codec.encode(images, request, prior)
+            return self._codec.encode(images, request, prior, **options)
         finally:
             spent = time.monotonic() - began
             self.codec_seconds += spent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -84,7 +84,9 @@ class Source:
     def now(self, item: Item) -> Item:
         """The item with the size and version that it has now; a container's member, or what is gone, as it is."""
         fs, _ = self._fs
-        return item if item.inner else folder.again(fs, item)
+        if item.inner:
+            return item
+        return replace(folder.again(fs, item), condition=item.condition, origin=item.origin)
 
     def absent(self, image_id: str) -> Item:
         """An item for an id that the listing does not have: reading it says that it is not there."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from pipeline import plan as planning
 from pipeline.actors import Encoder
 from pipeline.attempts import Task
+from pipeline.codec import Codec
+from pipeline.conditions import conditioned
 from pipeline.plan import ItemsFile, Plan
 from pipeline.request import Request
 from pipeline.run import compress_plan
@@ -16,12 +18,14 @@ from pipeline.storage import Folder
 from tests.pipeline.fake import FakeCodec, paper
 
 
-def plan_dataset(source: Path | str, target: Path | str, request: Request | None = None) -> tuple[Plan, Encoder]:
+def plan_dataset(
+    source: Path | str, target: Path | str, request: Request | None = None, codec: Codec | None = None
+) -> tuple[Plan, Encoder]:
     """Freeze a plan; and an encoder for its shards."""
     request, folder, origin = request or paper(), Folder.at(target), Source(str(source))
-    encoder = Encoder(request, origin, folder, FakeCodec(), batch=4, threads=None)
+    encoder = Encoder(request, origin, folder, codec or FakeCodec(), batch=4, threads=None)
     with tempfile.TemporaryDirectory() as scratch:
-        listing = planning.list_items(origin.items(), Path(scratch))
+        listing = planning.list_items(conditioned(origin, request), Path(scratch))
         plan = planning.freeze(folder, compress_plan(origin, request, encoder.describe(), listing), listing.file)
     return plan, encoder
 
