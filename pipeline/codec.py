@@ -43,7 +43,7 @@ class Codec:
         """
         request.check_conditions(prior)
         return psc_core.SharedHeader(
-            profile=fitted(request.get_profile(), getattr(prior, "native_size", None)),
+            profile=fitted(request.get_profile(), getattr(prior, "native_size", None), getattr(prior, "scale", 1)),
             prior_name=prior.name,
             prior_fingerprint=prior.fingerprint,
             arithmetic=prior.arithmetic,

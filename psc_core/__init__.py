@@ -19,6 +19,7 @@ _HOME = {
     "encode_batch": "codec",
     "decode": "codec",
     "decode_batch": "codec",
+    "decode_to_model": "codec",
     "load_prior": "priors",
     "Prior": "priors.base",
     "Profile": "profiles",
@@ -39,6 +40,7 @@ __all__ = [
     "Tier",
     "decode",
     "decode_batch",
+    "decode_to_model",
     "encode",
     "encode_batch",
     "get_profile",
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from psc_core.codec import decode, decode_batch, encode, encode_batch
+    from psc_core.codec import decode, decode_batch, decode_to_model, encode, encode_batch
     from psc_core.coding.container import EncodeReport, SharedHeader, Stream, Tier
     from psc_core.errors import PscError
     from psc_core.priors import load_prior

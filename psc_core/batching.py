@@ -69,11 +69,11 @@ def held(stream: Stream, canvas: int) -> tuple[int, ...]:
 
 
 def multiple(prior: Prior, profile: Profile) -> int:
-    """Canvases are padded to multiples of what both the network and the codec work in."""
-    return math.lcm(prior.multiple, CODECS[profile.codec].multiple(profile))
+    """Canvases are padded to multiples, in pixels, of what both the network and the codec work in."""
+    return math.lcm(prior.multiple, prior.scale * CODECS[profile.codec].multiple(profile))
 
 
 def padded(canvas: Canvas, prior: Prior, profile: Profile) -> tuple[int, int]:
-    """Height and width of a canvas as it is coded."""
+    """Height and width in pixels of a canvas as it is coded."""
     m = multiple(prior, profile)
     return -(-canvas.height // m) * m, -(-canvas.width // m) * m

@@ -16,6 +16,10 @@ class Canvas(NamedTuple):
     height: int
     width: int
 
+    def shrunk(self, scale: int) -> Canvas:
+        """The same place in a model space of 1/scale of the side; inner borders must be multiples of ``scale``."""
+        return Canvas(self.top // scale, self.left // scale, -(-self.height // scale), -(-self.width // scale))
+
 
 def plan_canvases(height: int, width: int, limit: int) -> list[Canvas]:
     """Cut ``height x width`` into the fewest, nearly equal rectangles with no side above ``limit``, row by row."""

@@ -81,7 +81,8 @@ def encode_batch(
     Raises:
         InvalidImage, UnknownProfile, InvalidProfile, InvalidCondition.
     """
-    chosen = fitted(get_profile(profile, **({} if tiers is None else {"tiers": tiers})), prior.native_size)
+    wanted = get_profile(profile, **({} if tiers is None else {"tiers": tiers}))
+    chosen = fitted(wanted, prior.native_size, prior.scale)
     _check_seed(seed)
     shared = SharedHeader(
         profile=chosen,
@@ -123,6 +124,8 @@ def decode_batch(
 ) -> list[np.ndarray]:
     """Decompress streams to uint8 (H, W, C), C as encoded (1 or 3).
 
+    Where the prior's space is not that of pixels, whole images leave it at once: no canvas shows a border by that.
+
     Args:
         prior: the one that encoded them (same fingerprint, same arithmetic).
         tier: decode tiers 0..tier only; None for all that the streams hold.
@@ -132,11 +135,22 @@ def decode_batch(
     Raises:
         WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
     """
+    pixels = [prior.to_pixels(x) for x in decode_to_model(streams, prior, tier=tier, restore=restore)]
+    return [_channels(p[: s.height, : s.width], s.channels) for p, s in zip(pixels, streams, strict=True)]
+
+
+def decode_to_model(
+    streams: Sequence[Stream], prior: Prior, *, tier: int | None = None, restore: str = "mean"
+) -> list[torch.Tensor]:
+    """As :func:`decode_batch`, but without the last step: float32 (C, h, w) in the prior's space, such as latents.
+
+    ``prior.to_pixels`` gives the pixels, of which the right and lower edge may be padding.
+    """
     for stream in streams:
         stream.shared.profile.check_restoration(restore)
         _check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
-    outputs = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s in chosen]
+    outputs = [_blank(s, prior) for s in chosen]
     for items in alike(chosen, restore):
         shared = chosen[items[0].image].shared
         if joint(chosen[items[0].image], restore):
@@ -146,10 +160,19 @@ def decode_batch(
             continue
         for batch in batches(items, prior, shared.profile):
             part = partial(_decode_canvases, streams=chosen, prior=prior, shared=shared, restore=restore)
-            for item, pixels in zip(batch, in_halves(batch, part, prior), strict=True):
-                c = item.canvas
-                outputs[item.image][c.top : c.top + c.height, c.left : c.left + c.width] = pixels
-    return [_channels(output, s.channels) for output, s in zip(outputs, chosen, strict=True)]
+            for item, x in zip(batch, in_halves(batch, part, prior), strict=True):
+                _paste(outputs[item.image], x, item.canvas.shrunk(prior.scale))
+    return outputs
+
+
+def _paste(output_CHW: torch.Tensor, part_CHW: torch.Tensor, place: Canvas) -> None:
+    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
+    output_CHW[:, rows, columns] = part_CHW[:, : place.height, : place.width]
+
+
+def _blank(stream: Stream, prior: Prior) -> torch.Tensor:
+    height, width = (-(-side // prior.scale) for side in (stream.height, stream.width))
+    return torch.empty(prior.channels, height, width, device=prior.device)
 
 
 class _Piece(NamedTuple):
@@ -221,10 +244,8 @@ def _replayed(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, sh
 
 def _decode_canvases(
     batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader, restore: str
-) -> list[np.ndarray]:
-    restored = _replay(batch, streams, prior, shared).restore(restore)
-    sizes = [(w.canvas.height, w.canvas.width) for w in batch]
-    return [prior.to_pixels(x)[:h, :w] for x, (h, w) in zip(restored, sizes, strict=True)]
+) -> list[torch.Tensor]:
+    return list(_replay(batch, streams, prior, shared).restore(restore))
 
 
 def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> None:
@@ -237,8 +258,9 @@ def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> 
 
 
 def _coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> Any:
-    shape = padded(batch[0].canvas, prior, profile)
-    return CODECS[profile.codec](prior.conditioned(batch[0].condition), profile, shape, [w.key for w in batch], seed)
+    height, width = padded(batch[0].canvas, prior, profile)
+    given, shape = prior.conditioned(batch[0].condition), (height // prior.scale, width // prior.scale)
+    return CODECS[profile.codec](given, profile, shape, [w.key for w in batch], seed)
 
 
 def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,8 @@ from psc_core.structured import RESTORING, Piece, fresh_samples, restoring_level
 
 MARGIN = 32
 """Pixels of the neighbours that the network sees around a canvas."""
+LATENT_MARGIN = 8
+"""As many latents, 64 pixels."""
 
 
 class Mosaic:
@@ -30,12 +31,14 @@ class Mosaic:
 
     def __init__(self, prior: Prior, profile: ArchiveProfile, pieces: Sequence[Piece], seed: int) -> None:
         self.prior, self.profile, self.pieces, self.seed = prior, profile, list(pieces), seed
-        self.height = max(p.canvas.top + p.canvas.height for p in pieces)
-        self.width = max(p.canvas.left + p.canvas.width for p in pieces)
+        self.canvases = [piece.canvas.shrunk(prior.scale) for piece in pieces]
+        self.height = max(c.top + c.height for c in self.canvases)
+        self.width = max(c.left + c.width for c in self.canvases)
+        self.margin = MARGIN if prior.scale == 1 else LATENT_MARGIN
         self.tiers = min(p.tiers for p in pieces)
 
-    def restore(self) -> np.ndarray:
-        """The mean of posterior samples: uint8 (H, W, 3)."""
+    def restore(self) -> Tensor:
+        """The mean of posterior samples, in model space: (C, H, W)."""
         p = self.profile
         sigmas = restoring_levels(p, self.tiers)
         start = self._project(self._compose([piece.estimate for piece in self.pieces]))
@@ -44,23 +47,23 @@ class Mosaic:
             x = ddrm(self._denoise, self._project, self._noise(sample), sigmas, p.restore_eta, start)
             total = total + fixed.to_grid(x)
         mean = (total / torch.full_like(total, float(p.restore_samples))).round()
-        return self.prior.to_pixels(fixed.from_grid(mean)[0])
+        return fixed.from_grid(mean)[0]
 
     def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         out = torch.empty_like(x_NCHW)
-        for canvas in (piece.canvas for piece in self.pieces):
-            top, left = max(0, canvas.top - MARGIN), max(0, canvas.left - MARGIN)
-            bottom = min(self.height, canvas.top + canvas.height + MARGIN)
-            right = min(self.width, canvas.left + canvas.width + MARGIN)
-            seen = _padded(x_NCHW[:, :, top:bottom, left:right], self.prior.multiple)
+        for canvas in self.canvases:
+            top, left = max(0, canvas.top - self.margin), max(0, canvas.left - self.margin)
+            bottom = min(self.height, canvas.top + canvas.height + self.margin)
+            right = min(self.width, canvas.left + canvas.width + self.margin)
+            seen = _padded(x_NCHW[:, :, top:bottom, left:right], self.prior.multiple // self.prior.scale)
             denoised = self.prior.denoise(seen, sigma)[:, :, canvas.top - top :, canvas.left - left :]
             _view(out, canvas).copy_(denoised[:, :, : canvas.height, : canvas.width])
         return out
 
     def _project(self, x_NCHW: Tensor) -> Tensor:
         parts = []
-        for piece in self.pieces:
-            x = _padded(_view(x_NCHW, piece.canvas), self.profile.window)
+        for canvas, piece in zip(self.canvases, self.pieces, strict=True):
+            x = _padded(_view(x_NCHW, canvas), self.profile.window)
             parts.append(piece.cells.project(x[None], self.profile.inset)[0, 0])
         return self._compose(parts)
 
@@ -81,8 +84,8 @@ class Mosaic:
     def _compose(self, parts: Sequence[Tensor]) -> Tensor:
         """Canvases (C, h, w) side by side, their padding cut off: (1, C, H, W)."""
         out = torch.empty(1, len(parts[0]), self.height, self.width, device=parts[0].device)
-        for piece, part in zip(self.pieces, parts, strict=True):
-            _view(out, piece.canvas).copy_(part[:, : piece.canvas.height, : piece.canvas.width])
+        for canvas, part in zip(self.canvases, parts, strict=True):
+            _view(out, canvas).copy_(part[:, : canvas.height, : canvas.width])
         return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -218,7 +219,31 @@ class DiffCProfile(Profile):
             )
 
 
-_PROFILES: dict[str, Profile] = {"archive": ArchiveProfile(), "paper": PaperProfile(), "diffc": DiffCProfile()}
+@dataclass(frozen=True, kw_only=True)
+class LatentPaperProfile(PaperProfile):
+    """Latent-PSC as published (section 4, Appendix A): projected DDPM samples in Stable Diffusion's latents."""
+
+    name: str = "paper-latent"
+    canvas: int = 512
+    samples: int = 64
+    rows: int = 48
+    stages: int = 4
+    """A tier of 4 stages holds 192 rows: about 0.006 bpp of a 512x512 image."""
+    sampler: str = "ddpm"
+    unguided_tail: int = 5
+    """``perceptual`` restoration: how many of its last steps run without guidance."""
+
+    def check(self) -> None:
+        super().check()
+        _at_least(self, "unguided_tail", 0)
+
+
+_PROFILES: dict[str, Profile] = {
+    "archive": ArchiveProfile(),
+    "paper": PaperProfile(),
+    "diffc": DiffCProfile(),
+    "paper-latent": LatentPaperProfile(),
+}
 
 
 def profile_names() -> list[str]:
@@ -242,12 +267,31 @@ def get_profile(name: str | Profile, **overrides: Any) -> Profile:
     return profile
 
 
-def fitted(profile: Profile, native_size: int | None) -> Profile:
-    """The profile with canvases no larger than a model that knows one size alone, in whole windows."""
+def fitted(profile: Profile, native_size: int | None, scale: int = 1) -> Profile:
+    """The profile as it suits a model: canvases no larger than a model that knows one size alone, in whole windows.
+
+    In a space of 1/scale of the side, windows are no wider than 64 pixels, and canvases of the model's own size unless
+    a smaller one was asked for: see :func:`_fitted_to_latents`.
+    """
+    if scale > 1:
+        return _fitted_to_latents(profile, native_size or profile.canvas, scale)
     if native_size is None or native_size >= profile.canvas:
         return profile
     window = getattr(profile, "window", 1)
     return get_profile(profile, canvas=max(native_size // window * window, window, 16))
+
+
+def _fitted_to_latents(profile: Profile, native_size: int, scale: int) -> Profile:
+    fields = {}
+    widest = max(min(_WIDEST, native_size) // scale, 4)
+    if (window := getattr(profile, "window", 1)) > widest:
+        fields["window"] = window = 1 << widest.bit_length() - 1
+    unit = math.lcm(window * scale, 16)  # inner borders then lie between latents
+    wanted = native_size if profile.canvas == _registered(profile.name).canvas else min(profile.canvas, native_size)
+    return get_profile(profile, canvas=max(wanted // unit * unit, unit), **fields)
+
+
+_WIDEST = 64
 
 
 def _registered(name: str) -> Profile:

@@ -103,6 +103,7 @@ class PublishedCanvases:
             lambda x: residual(x.flatten(1)[:, None]).view_as(x),
             self._noise(1, _GUIDING, 0),
             sigmas,
+            unguided_tail=getattr(self.profile, "unguided_tail", 0),
         )
 
     def _noise(self, count: int, purpose: int, stage: int) -> Callable[[int], Tensor]:

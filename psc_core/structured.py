@@ -25,6 +25,8 @@ from psc_core.variance import initial_variance, posterior_variance
 from psc_core.windows import WindowBasis
 
 _SENSING, RESTORING, _GUIDING = range(3)
+_LATENT_TAIL = 5
+"""Last steps of the perceptual restoration of latents that run without guidance (PSC Appendix A)."""
 
 
 class Piece(NamedTuple):
@@ -118,6 +120,7 @@ class StructuredCanvases:
             lambda x: self._project(x) - x,
             self._noise(1, _GUIDING),
             sigmas,
+            unguided_tail=0 if self.prior.scale == 1 else _LATENT_TAIL,
         )
 
     def _noise(self, count: int, purpose: int, *, fresh: int | None = None) -> Noise:

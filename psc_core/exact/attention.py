@@ -21,7 +21,7 @@ WEIGHT_LEVELS = 65535
 EXP_STEPS = 256
 EXP_MAX = 12 * EXP_STEPS
 """e^-12 of 65535 is below one half."""
-_SCORES_AT_ONCE = 1 << 22
+_SCORES_AT_ONCE = 1 << 20
 
 
 @cache

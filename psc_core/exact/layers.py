@@ -80,7 +80,7 @@ class Resnet:
         self.shortcut = None if block.conv_shortcut is None else convolution(block.conv_shortcut, path)
         self.time = None if block.time_emb_proj is None else VectorLinear(block.time_emb_proj)
         self.scale_shift = block.time_embedding_norm == "scale_shift"
-        if block.time_embedding_norm not in ("default", "scale_shift"):
+        if self.time is not None and block.time_embedding_norm not in ("default", "scale_shift"):
             raise InvalidPrior(f"{path}: time_embedding_norm={block.time_embedding_norm!r} has no exact form")
         self.resample = _resample(block, path)
         self.skip_time_act = block.skip_time_act

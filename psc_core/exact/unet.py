@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,11 +9,11 @@ import torch
 from torch import Tensor
 
 from psc_core.errors import InvalidPrior
+from psc_core.exact import state
 from psc_core.exact.backends import get_backend
 from psc_core.exact.embedding import Embedding, VectorLinear, silu, sinusoids
-from psc_core.exact.integers import QuantizedWeight
 from psc_core.exact.layers import Downsample, GroupNorm, Resnet, Upsample, convolution, convolve_finely
-from psc_core.exact.transformer import Attention, LayerNorm, Transformer2D
+from psc_core.exact.transformer import Attention, Transformer2D
 
 CONVERSION = 2
 """Raised whenever converting the same weights gives other integers."""
@@ -68,8 +66,9 @@ class ExactUNet:
         self.up = [Block(b, f"up_blocks.{i}") for i, b in enumerate(model.up_blocks)]
         self.norm_out = GroupNorm(model.conv_norm_out)
         self.conv_out = convolution(model.conv_out, "conv_out")
-        self.fingerprint = _fingerprint(self)
-        _move(self, self.device)
+        tables = [] if self.classes is None else [self.classes]
+        self.fingerprint = state.fingerprint(self, f"exact unet {CONVERSION}", tables)
+        state.move(self, self.device)
         self.embed = lru_cache(maxsize=512)(self._embed)
 
     def _embed(self, timestep: float, label: int | None = None, added: Added | None = None) -> Embedding:
@@ -145,6 +144,8 @@ _BLOCKS = {
     "CrossAttnDownBlock2D",
     "CrossAttnUpBlock2D",
     "UNetMidBlock2DCrossAttn",
+    "DownEncoderBlock2D",
+    "UpDecoderBlock2D",
 }
 
 
@@ -211,43 +212,3 @@ def _class_table(model: Any) -> Tensor | None:
     if type(table).__name__ != "Embedding":
         raise InvalidPrior(f"class_embedding: {type(table).__name__} has no exact form (expected Embedding)")
     return table.weight.detach().cpu().double()
-
-
-_LEAVES = (QuantizedWeight, VectorLinear, GroupNorm, LayerNorm)
-
-
-def _state(thing: Any) -> Iterator[tuple[Any, Any]]:
-    """Every converted layer below ``thing``, in a fixed order, as (owner, layer)."""
-    for name, value in vars(thing).items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, _LEAVES):
-                yield (thing, name), item
-            elif type(item).__module__.startswith("psc_core.exact.") and hasattr(item, "__dict__"):
-                yield from _state(item)
-
-
-def _scalars(thing: Any) -> str:
-    """Head counts, groups, strides, epsilons and the like: what the graph is, beside its weights."""
-    return repr([(k, v) for k, v in sorted(vars(thing).items()) if isinstance(v, int | float | str | None)])
-
-
-def _fingerprint(net: ExactUNet) -> str:
-    digest = hashlib.sha256(f"exact unet {CONVERSION}".encode())
-    if net.classes is not None:
-        digest.update(net.classes.numpy().tobytes())
-    for (owner, _), layer in _state(net):
-        if owner is not net:
-            digest.update(_scalars(owner).encode())
-        digest.update(_scalars(layer).encode())
-        weights = isinstance(layer, QuantizedWeight)
-        for part in [layer.ints_OKKI, layer.scale_O, layer.bias_O] if weights else layer.state():
-            digest.update(part.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _move(net: ExactUNet, device: torch.device) -> None:
-    for (owner, name), layer in list(_state(net)):
-        if isinstance(layer, QuantizedWeight):
-            setattr(owner, name, layer.to(device))
-        elif isinstance(layer, GroupNorm | LayerNorm):
-            layer.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,9 @@ BUNDLED = ("photo",)
 PRIORS_VARIABLE = "PSC_PRIORS"
 """Environment variable that names a folder of priors: each is known by its name in there."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.bin"]
+_HUB_FILES = ["*.json", "*.txt", "*diffusion_pytorch_model.*", "text_encoder*/model.*"]
+_NOT_HUB_FILES = ["safety_checker/*", "*.fp16.*", "*.non_ema.*", "*.onnx*", "*.msgpack"]
+"""A pipeline's parts, and not the same weights again in one file or in half precision."""
 
 
 def prior_names() -> list[str]:
@@ -29,8 +32,8 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
 
     Args:
         name_or_path: "photo" (bundled), "gaussian" (analytic, for tests), a folder written by ``psc train-prior`` or
-            holding a diffusers pipeline of an unconditional UNet2DModel, such a pipeline's hub id ("google/ddpm-…"), or
-            a checkpoint of guided-diffusion ("…/256x256_diffusion.pt").
+            holding a diffusers pipeline of a UNet2DModel or of Stable Diffusion (1.x, 2.x, XL), such a pipeline's hub
+            id ("google/ddpm-…"), or a checkpoint of guided-diffusion ("…/256x256_diffusion.pt").
         arithmetic: "exact" (the same bits on any machine) or "float".
         device: a torch device, or "auto" for CUDA where there is one.
 
@@ -56,6 +59,10 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
     if not folder.is_dir():
         folder = _from_hub(str(name_or_path))
     if not (folder / PRIOR_FILE).is_file() and any(folder.rglob("scheduler_config.json")):
+        from psc_core.priors.latent import LatentPrior, is_latent
+
+        if is_latent(folder):
+            return LatentPrior(folder, name=_model_name(folder, name_or_path), arithmetic=arithmetic, device=where)
         from psc_core.priors.discrete import DiscreteUNetPrior
 
         return DiscreteUNetPrior(folder, name=str(name_or_path), arithmetic=arithmetic, device=where)
@@ -79,7 +86,20 @@ def _from_hub(name: str) -> Path:
 
     for local in (True, False):
         try:
-            return Path(snapshot_download(name, local_files_only=local, allow_patterns=_HUB_FILES, etag_timeout=10))
+            wanted, unwanted = _HUB_FILES, _NOT_HUB_FILES
+            found = snapshot_download(
+                name, local_files_only=local, allow_patterns=wanted, ignore_patterns=unwanted, etag_timeout=10
+            )
+            return Path(found)
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     raise PriorNotFound(f"{known}, and the hub gave no model of that id ({reason}). Download its folder, give its path")
+
+
+def _model_name(folder: Path, given: str | Path) -> str:
+    """What a stream calls a pipeline's folder: the hub id that it came from, where it says so, else its own name."""
+    if not Path(given).is_dir():
+        return str(given)
+    index = folder / "model_index.json"
+    origin = str(json.loads(index.read_text()).get("_name_or_path", "")) if index.is_file() else ""
+    return origin if _HUB_ID.fullmatch(origin) and not Path(origin).exists() else folder.resolve().name

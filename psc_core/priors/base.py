@@ -24,7 +24,8 @@ class Prior(ABC):
         fingerprint: first 128 bits, in hex, of a sha256 over weights and configuration, as used.
         arithmetic: "exact" (integer sums, the same bits anywhere) or "float".
         device: where it runs.
-        channels: of model space. multiple: both sides of a canvas are multiples of it.
+        channels: of model space. scale: pixels a side to one of its places (8 in Stable Diffusion's latents, else 1).
+        multiple: both sides of a canvas, in pixels, are multiples of it.
         native_size: side in pixels that the model was made for, if it knows one alone: canvases are no larger.
         sigma_min, sigma_max: the noise levels at which it can denoise.
         condition_kind: "text" (a prompt), "label" (a class), or None if it takes no condition.
@@ -36,6 +37,7 @@ class Prior(ABC):
     arithmetic: str
     device: torch.device
     channels: int = 3
+    scale: int = 1
     multiple: int = 1
     native_size: int | None = None
     sigma_min: float

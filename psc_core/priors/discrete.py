@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from psc_core.coding.condition import Condition
@@ -78,12 +77,4 @@ class DiscreteUNetPrior(UNetPrior):
         return self._class_of(self.condition)
 
     def _precondition(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
-        scale, timestep = 1 / float(np.sqrt(1 + sigma * sigma)), self.schedule.timestep(sigma)
-        out = network(x_NCHW * float(np.float32(scale)), timestep)[:, :3]  # learned variances are not used
-        if self.schedule.prediction == "epsilon":
-            x0 = x_NCHW - out * float(np.float32(sigma))
-        elif self.schedule.prediction == "v_prediction":
-            x0 = x_NCHW * float(np.float32(scale * scale)) - out * float(np.float32(sigma * scale))
-        else:
-            x0 = out
-        return x0 if self.schedule.clip is None else x0.clamp(-self.schedule.clip, self.schedule.clip)
+        return self.schedule.denoised(network, x_NCHW, sigma)

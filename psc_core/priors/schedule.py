@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from psc_core.errors import InvalidPrior, PriorNotFound
 from psc_core.exact import transcendental
@@ -53,6 +54,22 @@ class DiscreteSchedule:
             return float(after - 1)
         low, high = self._logs[after - 1 : after + 1]
         return after - 1 + (wanted - low) / (high - low)
+
+    def denoised(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
+        """D(x, sigma) by one call network(input, timestep); elementwise IEEE operations alone.
+
+        The input is (x + sigma n) / sqrt(1 + sigma^2); channels of the output beyond x's (learned variances) are
+        not used.
+        """
+        scale = 1 / sqrt(1 + sigma * sigma)
+        out = network(x_NCHW * float(np.float32(scale)), self.timestep(sigma))[:, : x_NCHW.shape[1]]
+        if self.prediction == "epsilon":
+            x0 = x_NCHW - out * float(np.float32(sigma))
+        elif self.prediction == "v_prediction":
+            x0 = x_NCHW * float(np.float32(scale * scale)) - out * float(np.float32(sigma * scale))
+        else:
+            x0 = out
+        return x0 if self.clip is None else x0.clamp(-self.clip, self.clip)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -126,14 +126,38 @@ def test_pigdm_has_the_mean_and_variance_of_its_recursion(prior, eigen):
     assert ratio.min() > 0.7
 
 
-def _guided(prior, known, sigmas, count):
+@pytest.mark.parametrize("tail", [1, 2, 4])
+def test_pigdm_with_an_unguided_tail_follows_its_recursion(prior, eigen, tail):
+    """The last steps have no pull: measured modes drift as all others do, from where guidance left them."""
+    basis, values = eigen
+    count, sigmas = 600, karras(4, 2.0, 0.2)
+    rows = 24
+    known, truth = known_rows(eigen, prior, rows, 7)
+    coordinates = _guided(prior, known, sigmas, count, unguided_tail=tail) @ basis.T
+    y, measured = basis @ truth, (torch.arange(DIMENSION) < rows).double()
+    mean, variance = torch.zeros_like(values), torch.full_like(values, sigmas[0] ** 2)
+    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
+        w = values / (values + sigma**2)
+        pull = measured * (1 + following**2) ** 0.5 * w * (step < len(sigmas) - tail)
+        fresh = following * (1 - following**2 / sigma**2) ** 0.5
+        kept = w - pull * w + (following**2 - fresh**2) ** 0.5 / sigma * (1 - w)
+        mean, variance = kept * mean + pull * y, kept**2 * variance + fresh**2
+    noise_of_mean = (variance / count).sqrt() + 2.0**-fixed.PIXEL_BITS
+    assert ((coordinates.mean(0) - mean) / noise_of_mean).abs().max() < 4.5
+    assert abs(float((coordinates.var(0) / variance)[variance > 1e-6].mean()) - 1) < 0.03
+    if tail == 4:
+        unguided = known_rows(eigen, prior, 0, 7)[0]
+        assert torch.equal(coordinates, _guided(prior, unguided, sigmas, count) @ basis.T)
+
+
+def _guided(prior, known, sigmas, count, **options):
     def draw(step):
         return noise.normal(noise.NoiseKey(2, 0, 0, 0, step), range(count), (3, SIDE, SIDE))
 
     def residual(x):
         return known.back_projected_residual(x.flatten(1)[None])[0].view_as(x)
 
-    return pigdm(prior.denoise_differentiably, residual, draw, sigmas).flatten(1).double()
+    return pigdm(prior.denoise_differentiably, residual, draw, sigmas, **options).flatten(1).double()
 
 
 def test_pigdm_centres_on_the_posterior_mean(prior, eigen):

@@ -18,6 +18,7 @@ SMALL = {
     "archive": {"tiers": 2, "samples": 2, "restore_samples": 2, "restore_steps": 1},
     "diffc": {"tiers": 2, "candidates": 6, "chunk_bits": 4, "first_steps": 3, "steps": 1, "window": 8},
     "paper": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
+    "paper-latent": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
 }
 TORCH_BACKENDS = ("float32", "float32_conv", "int_mm")
 

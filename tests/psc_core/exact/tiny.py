@@ -21,19 +21,21 @@ def conditional(**settings: Any) -> Any:
     """Stable Diffusion's graph: cross-attention to a text of width 48, latents of 4 channels."""
     return _random(
         UNet2DConditionModel(
-            sample_size=16, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=48, attention_head_dim=8, norm_num_groups=8, **settings,
+            **{
+                "sample_size": 16, "in_channels": 4, "out_channels": 4, "block_out_channels": (32, 64),
+                "layers_per_block": 1, "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 48,
+                "attention_head_dim": 8, "norm_num_groups": 8, **settings,
+            }
         )
     )  # fmt: skip
 
 
-def xl() -> Any:
+def xl(**settings: Any) -> Any:
     """Stable Diffusion XL's: linear projections, two transformer blocks, pooled text and sizes."""
     return conditional(
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=16 + 6 * 8, transformer_layers_per_block=2,
+        projection_class_embeddings_input_dim=16 + 6 * 8, transformer_layers_per_block=2, **settings,
     )  # fmt: skip
 
 

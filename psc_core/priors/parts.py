@@ -1,0 +1,57 @@
+"""The parts of a diffusers pipeline's folder: configurations and float32 networks, each or an error that names it."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from psc_core.errors import InvalidPrior
+
+CLASSES = {
+    "UNet2DConditionModel": "diffusers",
+    "AutoencoderKL": "diffusers",
+    "CLIPTextModel": "transformers",
+    "CLIPTextModelWithProjection": "transformers",
+    "CLIPTokenizer": "transformers",
+}
+"""What can be loaded, and the library that holds it."""
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A part's configuration. Raises :class:`InvalidPrior`."""
+    path = folder / name
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise InvalidPrior(f"{path} is missing: expected a part of a diffusers pipeline's folder") from None
+    except (ValueError, TypeError) as error:
+        raise InvalidPrior(f"{path} is not JSON of a configuration: {error}") from None
+
+
+def load_network(folder: Path, kind: str | None = None) -> Any:
+    """The float32 network of a part's folder, of the class that its configuration names. Raises InvalidPrior."""
+    config = read_config(folder)
+    kind = kind or config.get("_class_name") or (config.get("architectures") or ["?"])[0]
+    return load(folder, str(kind)).float().eval().requires_grad_(False)
+
+
+def load(folder: Path, kind: str) -> Any:
+    """What ``kind.from_pretrained(folder)`` gives, offline and in silence."""
+    if kind not in CLASSES:
+        raise InvalidPrior(f"{folder}: no exact form of {kind} (known: {', '.join(CLASSES)})")
+    library = CLASSES[kind]
+    try:
+        _quiet(library)
+        return getattr(import_module(library), kind).from_pretrained(str(folder), local_files_only=True)
+    except ImportError as error:
+        raise InvalidPrior(f"{folder}: {kind} needs {library} ({error}): pip install 'psc-archive[latent]'") from None
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise InvalidPrior(f"{folder}: {library} cannot load a {kind} from it: {str(error).splitlines()[0]}") from None
+
+
+def _quiet(library: str) -> None:
+    logging = import_module(f"{library}.utils.logging")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
