@@ -1,0 +1,330 @@
+"""Section 4: the profile archive."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tests.format.arithmetic import (
+    LIMIT,
+    colour,
+    dct,
+    exp,
+    from_grid,
+    grid,
+    levels,
+    noise,
+    pad,
+    pixels,
+    power,
+    sampler,
+    sigmoid,
+)
+from tests.format.coder import Decoder, boundaries
+from tests.format.container import Bad, Stream
+
+ZERO, SIGNIFICANT = 1, 2
+BINS = 8
+
+
+@cache
+def radius(window: int) -> np.ndarray:
+    k = np.arange(window)
+    return np.rint(np.sqrt((k[:, None] ** 2 + k[None, :] ** 2).astype(float))).astype(int).reshape(-1)
+
+
+@cache
+def band(window: int) -> np.ndarray:
+    r = radius(window)
+    return (r >= 1).astype(int) + (r >= 3) + (r >= 6) + (r >= 12) + (r >= 24)
+
+
+class Windows:
+    """Section 4.1: (C, H, W) whole numbers to (C, windows, w w) and back."""
+
+    def __init__(self, shape: tuple[int, int, int], window: int) -> None:
+        self.shape, self.w = shape, window
+        self.counts = shape[1] // window, shape[2] // window
+        self.m, self.mix = np.rint(dct(window) * 2.0**20), np.rint(colour() * 2.0**20)
+
+    def analyse(self, n: np.ndarray) -> np.ndarray:
+        c, (down, across), w = self.shape[0], self.counts, self.w
+        x = _step(self.mix @ n.reshape(c, -1)).reshape(c, down, w, across, w).transpose(0, 1, 3, 2, 4)
+        return _step(self.m @ _step(x @ self.m.T)).reshape(c, down * across, w * w)
+
+    def synthesize(self, z: np.ndarray) -> np.ndarray:
+        c, (down, across), w = self.shape[0], self.counts, self.w
+        x = _step(_step(self.m.T @ z.reshape(c, down, across, w, w)) @ self.m)
+        x = x.transpose(0, 1, 3, 2, 4).reshape(c, -1)
+        return _step(self.mix.T @ x).reshape(self.shape)
+
+
+def _step(n: np.ndarray) -> np.ndarray:
+    return np.rint(n * 2.0**-20)
+
+
+class Canvas:
+    """One canvas: its cells, and what its chunks do to them."""
+
+    def __init__(
+        self, profile: dict[str, Any], prior: ModuleType, seed: int, number: int, size: tuple[int, int]
+    ) -> None:
+        self.p, self.prior, self.seed, self.number = profile, prior, seed, number
+        w = profile["window"]
+        self.shape = (3, -(-size[0] // w) * w, -(-size[1] // w) * w)
+        self.basis = Windows(self.shape, w)
+        self.windows = self.basis.counts[0] * self.basis.counts[1]
+        count = 3 * self.windows * w * w
+        self.low, self.high = np.full(count, -(2.0**40)), np.full(count, 2.0**40)
+        self.kind = np.zeros(count, dtype=int)
+        of_channel = np.array([0, 0, 1, 1, 2, 2])[np.tile(band(w), self.windows)]
+        self.classes = np.concatenate((of_channel, of_channel + 3, of_channel + 3))
+        self.expected, self.stages, self.tier = [4, 4, 6, 4, 6, 6], 0, 0
+        self.samples: list[np.ndarray] = []
+        self.estimate = np.zeros(self.shape, dtype=np.float32)
+
+    def chunk(self, payload: bytes, state: int) -> None:
+        """Section 4.3."""
+        p, decoder = self.p, Decoder(payload)
+        step = step_of(p, self.tier)
+        if self.tier == 0:
+            self.stage(decoder, np.zeros_like(self.low), self.first_variance(), step * p["first_step"])
+            z = np.rint(np.where(self.kind > 0, (self.low + self.high) * 0.5, 0.0))
+            self.estimate = from_grid(np.clip(self.basis.synthesize(z), -LIMIT, LIMIT))
+        starts = self.samples or [self.estimate] * p["samples"]
+        steps, heat = (p["steps"], p["heat"]) if self.samples else (p["first_steps"], p["first_heat"])
+        sigmas = levels(steps, step * heat, step * p["cold"])
+        self.samples = [self.sampled(sigmas, p["eta"], 0, s, 1, start) for s, start in enumerate(starts)]
+        z = np.stack([self.basis.analyse(grid(x)).reshape(-1) for x in self.samples])
+        mean = z.sum(axis=0) / float(len(z))
+        self.stage(decoder, mean, self.variance(z, mean), step)
+        total = np.sum([grid(x) for x in self.samples], axis=0)
+        self.estimate = self.project(from_grid(np.rint(total / float(len(z)))))
+        self.tier += 1
+        if self.state() != state:
+            raise Bad(f"the state after tier {self.tier - 1} of canvas {self.number} is another")
+
+    def state(self) -> int:
+        """Section 4.6."""
+        data = self.low.astype("<f8").tobytes() + self.high.astype("<f8").tobytes()
+        return int.from_bytes(hashlib.sha256(data).digest()[:2], "little")
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """Section 4.2."""
+        n = grid(x)
+        z = self.basis.analyse(n).reshape(-1)
+        margin = np.rint((self.high - self.low) * (self.kind == SIGNIFICANT) * self.p["inset"])
+        moved = np.minimum(np.maximum(z, self.low + margin), self.high - margin) - z
+        return from_grid(np.clip(n + self.basis.synthesize(moved), -LIMIT, LIMIT))
+
+    def noise(self, purpose: int, step: int, sample: int) -> np.ndarray:
+        return noise(self.seed, self.number, purpose, self.tier, step, sample, self.shape)
+
+    def sampled(self, sigmas: list[float], eta: float, purpose: int, which: int, sign: int, start: Any) -> np.ndarray:
+        def drawn(step: int) -> np.ndarray:
+            return self.noise(purpose, step, which) * np.float32(sign)
+
+        return sampler(self.prior.denoise, self.project, drawn, sigmas, eta, start)
+
+    def first_variance(self) -> np.ndarray:
+        """Section 4.4 a."""
+        w = self.p["window"]
+        r, out = radius(w), []
+        for dc, gain, slope in ((606.0, 32.0, 2.15), (101.0, 2.8, 2.2), (43.0, 1.75, 2.25)):
+            law = [dc] + [gain * power(k * 32.0 / w, -slope) for k in range(1, r.max() + 1)]
+            out.append(np.tile(np.array(law)[r] * (w * w / 1024.0), self.windows))
+        return np.concatenate(out) * 2.0**28
+
+    def variance(self, z: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Section 4.4 b."""
+        w, n, s = self.p["window"], self.windows, len(z)
+        r, b = radius(w), band(w)
+        total = np.zeros_like(mean)
+        for one in z:
+            total = total + (one - mean) * (one - mean)
+        raw = np.minimum(np.rint(total / float(s - 1)), float(2**53 // (n * np.bincount(r).max())))
+        raw = raw.reshape(3, n, w * w)
+        sums = raw.sum(axis=1)
+        members = np.bincount(r).astype(float)
+        rings = np.stack([np.bincount(r, weights=channel) for channel in sums]) / (members * float(n))
+        pooled = np.maximum((sums + rings[:, r] * 8.0) / (n + 8.0), 1.0)[:, None]
+        ratio = np.clip(np.rint(raw / pooled * 2.0**12), -(2.0**24), 2.0**24)
+        in_band = np.stack([ratio[:, :, b == k].sum(axis=2) for k in range(b.max() + 1)], axis=2) * 2.0**-12
+        gain = ((in_band + 4.0) / (np.bincount(b) + 4.0))[:, :, b]
+        shrink, free = self.p["shrink"], float(s - 1)
+        return np.maximum((pooled * gain * shrink + raw * free) / (shrink + free), 1.0).reshape(-1)
+
+    def stage(self, decoder: Decoder, mean: np.ndarray, variance: np.ndarray, step: float) -> None:
+        """Section 4.5."""
+        width = step * 2.0**14
+        deviation = np.sqrt(variance * self.scales(decoder)[self.classes])
+        self.halvings(decoder, mean, deviation, width)
+        self.bins(decoder, mean, deviation, width)
+
+    def scales(self, decoder: Decoder) -> np.ndarray:
+        fall = [2**16 * 9**d // 20**d + 512 for d in range(16)]
+        found = [decoder.symbol([fall[abs(j - e)] for j in range(16)]) for e in self.expected]
+        self.stages += 1
+        self.expected = [8, 8, 6, 8, 6, 6] if self.stages == 1 else found
+        return np.array([2.0 ** ((j - 4) // 2) * (np.sqrt(2.0) if j % 2 else 1.0) for j in found])
+
+    def halvings(self, decoder: Decoder, mean: np.ndarray, deviation: np.ndarray, width: float) -> None:
+        at = np.flatnonzero((self.kind == SIGNIFICANT) & (self.high - self.low > 1.5 * width))
+        low, high = self.low[at], self.high[at]
+        middle = np.rint((low + high) * 0.5)
+        edges = (np.stack((low, middle, high), axis=1) - mean[at, None]) / deviation[at, None]
+        f = cumulative(edges, self.p["law"])
+        whole = f[:, 2] - f[:, 0]
+        floor = whole * self.p["refine_floor"] + 2.0**-40
+        mass = f[:, 1:] - f[:, :-1] + floor[:, None]
+        upper = decoder.symbols(np.rint(mass * 2.0**30 / (whole + 2.0**-30)[:, None]) + 1.0)
+        self.low[at] = np.where(upper == 1, middle, low)
+        self.high[at] = np.where(upper == 1, high, middle)
+
+    def bins(self, decoder: Decoder, mean: np.ndarray, deviation: np.ndarray, width: float) -> None:
+        p, dead = self.p, self.p["dead_zone"] * width
+        worth = deviation * deviation > p["threshold"] * width * width
+        at = np.flatnonzero(worth & (self.kind != SIGNIFICANT))
+        mu = mean[at]
+        reach = dead + np.arange(BINS) * width
+        edges = np.concatenate(([-(2.0**40)], -reach[::-1], reach, [2.0**40]))[None]
+        edges = np.clip(edges, (self.low[at] - mu)[:, None], (self.high[at] - mu)[:, None]) / deviation[at, None]
+        q = decoder.symbols(_bin_weights(edges, p["law"])) - BINS
+        far_out = np.flatnonzero(np.abs(q) == BINS)
+        q[far_out] = np.sign(q[far_out]) * (BINS - 1 + np.array(_escapes(decoder, len(far_out)), dtype=int))
+        near = dead + (np.abs(q) - 1) * width
+        far = near + width
+        low = np.where(q == 0, mu - dead, np.where(q > 0, mu + near, mu - far))
+        high = np.where(q == 0, mu + dead, np.where(q > 0, mu + far, mu - near))
+        self.low[at] = np.maximum(self.low[at], np.rint(low))
+        self.high[at] = np.maximum(np.minimum(self.high[at], np.rint(high)), self.low[at])
+        self.kind[at] = np.where(q == 0, ZERO, SIGNIFICANT)
+
+
+def _bin_weights(edges: np.ndarray, law: str) -> np.ndarray:
+    f = cumulative(edges, law)
+    f[:, 0], f[:, -1] = 0.0, 1.0
+    weights = np.rint((f[:, 1:] - f[:, :-1]) * 2.0**20) + 1.0
+    weights[edges[:, 1:] <= edges[:, :-1]] = 0.0
+    weights[~weights.any(axis=1), BINS] = 1.0
+    return weights
+
+
+def _escapes(decoder: Decoder, count: int) -> list[int]:
+    first, even = boundaries([2 ** (31 - k) for k in range(32)]), boundaries([1, 1])
+    lengths = [decoder.under(first) for _ in range(count)]
+    numbers = [1] * count
+    for level in range(max(lengths, default=0)):
+        for i, length in enumerate(lengths):
+            if length > level:
+                numbers[i] = 2 * numbers[i] + decoder.under(even)
+    return numbers
+
+
+def cumulative(t: np.ndarray, law: str) -> np.ndarray:
+    values = _law(law)
+    place = np.clip((t + 24) * 64, 0.0, 3071.0)
+    i = np.floor(place).astype(int)
+    return values[i] + (place - i) * (values[i + 1] - values[i])
+
+
+@cache
+def _law(law: str) -> np.ndarray:
+    if law == "mixed":
+        return (_law("laplace") + _law("logistic")) / 2
+    lower: dict[str, Callable[[float], float]] = {
+        "laplace": lambda t: exp(1.4142135623730951 * t) / 2,
+        "logistic": lambda t: sigmoid(1.813799364234218 * t),
+    }
+    below = np.array([lower[law](i / 64) for i in range(-24 * 64, 0)])
+    return np.concatenate((below, [0.5], 1.0 - below[::-1]))
+
+
+def step_of(profile: dict[str, Any], tier: int) -> float:
+    step = profile["step"]
+    for _ in range(tier):
+        step *= profile["ratio"]
+    return step
+
+
+def decode(stream: Stream, prior: ModuleType) -> Iterator[np.ndarray]:
+    """Pixels of an image of several canvases, or of one, after each of its tiers."""
+    canvases = [
+        Canvas(stream.profile, prior, stream.seed, number, place[2:]) for number, place in enumerate(stream.canvases)
+    ]
+    for chunks in stream.tiers:
+        for canvas, (payload, state) in zip(canvases, chunks, strict=False):
+            canvas.chunk(payload, state)
+        if len(canvases) == 1:
+            found = _restored(stream.profile, canvases[0])[:, : stream.height, : stream.width]
+        else:
+            found = Mosaic(stream, canvases, prior).restored()
+        yield pixels(found, stream.channels)
+
+
+def _signs(profile: dict[str, Any]) -> list[tuple[int, int]]:
+    """Of every restored sample, whose noise it takes, and with which sign."""
+    count = profile["restore_samples"]
+    fresh = count - count // 2
+    return [(s % fresh, 1 if s < fresh else -1) for s in range(count)]
+
+
+def _restoring(profile: dict[str, Any], tiers: int) -> list[float]:
+    step = step_of(profile, tiers - 1)
+    return levels(profile["restore_steps"], step * profile["restore_heat"], step * profile["restore_cold"])
+
+
+def _restored(profile: dict[str, Any], canvas: Canvas) -> np.ndarray:
+    sigmas, eta = _restoring(profile, canvas.tier), profile["restore_eta"]
+    drawn = [canvas.sampled(sigmas, eta, 1, which, sign, canvas.estimate) for which, sign in _signs(profile)]
+    return from_grid(np.rint(np.sum([grid(x) for x in drawn], axis=0) / float(len(drawn))))
+
+
+class Mosaic:
+    """Section 4.7: the canvases of an image side by side."""
+
+    def __init__(self, stream: Stream, canvases: list[Canvas], prior: ModuleType) -> None:
+        self.stream, self.canvases, self.prior = stream, canvases, prior
+        self.tiers = min(canvas.tier for canvas in canvases)
+
+    def restored(self) -> np.ndarray:
+        profile = self.stream.profile
+        sigmas, total = _restoring(profile, self.tiers), np.zeros((3, self.stream.height, self.stream.width))
+        start = self.beside([canvas.estimate for canvas in self.canvases])
+        for which, sign in _signs(profile):
+
+            def drawn(step: int, which: int = which, sign: int = sign) -> np.ndarray:
+                parts = []
+                for canvas in self.canvases:
+                    key = (canvas.seed, canvas.number, 1, self.tiers, step, which, canvas.shape)
+                    parts.append(noise(*key) * np.float32(sign))
+                return self.beside(parts)
+
+            total += grid(sampler(self.denoise, self.project, drawn, sigmas, profile["restore_eta"], start))
+        return from_grid(np.rint(total / float(profile["restore_samples"])))
+
+    def beside(self, parts: list[np.ndarray]) -> np.ndarray:
+        out = np.empty((3, self.stream.height, self.stream.width), dtype=np.float32)
+        for (top, left, height, width), part in zip(self.stream.canvases, parts, strict=True):
+            out[:, top : top + height, left : left + width] = part[:, :height, :width]
+        return out
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        parts = []
+        for (top, left, height, width), canvas in zip(self.stream.canvases, self.canvases, strict=True):
+            part = pad(x[:, top : top + height, left : left + width], self.stream.profile["window"])
+            parts.append(canvas.project(part))
+        return self.beside(parts)
+
+    def denoise(self, x: np.ndarray, sigma: float) -> np.ndarray:
+        parts = []
+        for top, left, height, width in self.stream.canvases:
+            up, aside = max(0, top - 32), max(0, left - 32)
+            seen = pad(x[:, up : top + height + 32, aside : left + width + 32], self.prior.MULTIPLE)
+            parts.append(self.prior.denoise(seen, sigma)[:, top - up :, left - aside :])
+        return self.beside(parts)
