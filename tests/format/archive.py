@@ -14,6 +14,7 @@ from tests.format.arithmetic import (
     LIMIT,
     colour,
     dct,
+    erf,
     exp,
     from_grid,
     grid,
@@ -239,6 +240,7 @@ def _law(law: str) -> np.ndarray:
         return (_law("laplace") + _law("logistic")) / 2
     lower: dict[str, Callable[[float], float]] = {
         "laplace": lambda t: exp(1.4142135623730951 * t) / 2,
+        "gauss": lambda t: max(0.0, (1 + erf(t / 1.4142135623730951)) / 2),
         "logistic": lambda t: sigmoid(1.813799364234218 * t),
     }
     below = np.array([lower[law](i / 64) for i in range(-24 * 64, 0)])

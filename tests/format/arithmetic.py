@@ -41,6 +41,21 @@ def power(x: float, y: float) -> float:
         return float((Decimal(x).ln() * Decimal(y)).exp())
 
 
+def erf(x: float) -> float:
+    """|x| up to 6; beyond, its sign."""
+    if abs(x) > 6:
+        return 1.0 if x > 0 else -1.0
+    with localcontext(Context(prec=60)):
+        z = Decimal(x)
+        term = total = z
+        n = 0
+        while term and abs(term) > Decimal(10) ** -45:
+            n += 1
+            term = -term * z * z / n
+            total += term / (2 * n + 1)
+        return float(2 * total / PI.sqrt())
+
+
 def cos_pi(numerator: int, denominator: int) -> float:
     """cos(pi numerator / denominator)."""
     with localcontext(Context(prec=40)):
@@ -119,6 +134,7 @@ def sampler(
     sigmas: list[float],
     eta: float,
     start: np.ndarray | None = None,
+    kind: str = "ddrm",
 ) -> np.ndarray:
     x = noise_of(0) * f32(sigmas[0])
     if start is not None:
@@ -128,6 +144,11 @@ def sampler(
         if i == len(sigmas) - 1:
             break
         following = sigmas[i + 1]
+        if kind == "ddpm":
+            kept = following * following / (sigma * sigma)
+            x = clean + (x - clean) * f32(kept)
+            x = x + noise_of(i + 1) * f32(following * math.sqrt(1 - kept))
+            continue
         x = clean + (x - clean) * f32(following * math.sqrt(1 - eta * eta) / sigma)
         if eta:
             x = x + noise_of(i + 1) * f32(following * eta)

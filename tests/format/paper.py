@@ -65,7 +65,8 @@ class Canvas:
             def fresh(step: int, sample: int = sample) -> np.ndarray:
                 return noise(self.seed, self.number, purpose, stage, step, sample, self.shape)
 
-            drawn.append(grid(sampler(self.prior.denoise, self.project, fresh, sigmas, self.p["eta"])).reshape(-1))
+            how = {"eta": self.p["eta"], "kind": self.p["sampler"]}
+            drawn.append(grid(sampler(self.prior.denoise, self.project, fresh, sigmas, **how)).reshape(-1))
         return np.stack(drawn)
 
     def most_disagreed(self) -> np.ndarray:
@@ -131,8 +132,8 @@ def _rotate(a: np.ndarray, v: np.ndarray, pairs: list[tuple[int, int]]) -> None:
         if a[p, q] == 0:
             turns.append((1.0, 0.0))
             continue
-        theta = (a[q, q] - a[p, p]) / (a[p, q] + a[p, q])
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # an infinite angle does not turn
+            theta = (a[q, q] - a[p, p]) / (a[p, q] + a[p, q])
             t = (1.0 if theta >= 0 else -1.0) / (np.abs(theta) + np.sqrt(theta * theta + 1.0))
         c = 1.0 / np.sqrt(t * t + 1.0)
         turns.append((c, t * c))
