@@ -153,6 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _report(error: Exception, as_json: bool) -> int:
     from pipeline.errors import JobFailed
+    from pipeline.reach import error_code, refusal
     from psc_core.errors import PscError
 
     if os.environ.get("PSC_DEBUG"):
@@ -172,8 +173,8 @@ def _report(error: Exception, as_json: bool) -> int:
     elif isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    elif isinstance(error, PermissionError):
-        kind, said = "permission_denied", f"permission denied: {error}; check the rights or the credentials"
+    elif (refused := refusal("a store" if error_code(error) else "a file", error)) is not None:
+        kind, said = refused.code, str(refused)
     else:
         kind, said = type(error).__name__, f"{type(error).__name__}: {error} (PSC_DEBUG=1 shows where)"
     said = " ".join(said.split())

@@ -55,8 +55,11 @@ def command(dataset: str, sql: str, form: str, out: str | None, as_json: bool) -
     if out is None:
         click.echo(data.decode(), nl=not data.endswith(b"\n"))
         return
-    with click.open_file(out, "wb") as file:
-        file.write(data)
+    try:
+        with click.open_file(out, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise click.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from None
 
 
 def _rendered(found: Any, form: str) -> bytes:

@@ -11,6 +11,7 @@ import psc_core
 from pipeline.dataset import Dataset
 from pipeline.errors import BadRequest, NotADataset
 from pipeline.plan import PLAN
+from pipeline.reach import reaching
 from pipeline.schema import OK, payload_names
 from pipeline.storage import Folder
 from psc_core.coding.condition import condition_bits
@@ -90,7 +91,9 @@ def info(path: str) -> dict[str, Any]:
         StreamError: a file that is no whole stream.
     """
     folder = Folder.at(path)
-    if folder.exists(PLAN) or not folder.exists() or folder.fs.isdir(folder.path):
+    with reaching(path):
+        is_folder = folder.exists(PLAN) or not folder.exists() or folder.fs.isdir(folder.path)
+    if is_folder:
         return _dataset_info(Dataset.open(path))
     data = folder.fs.cat_file(folder.path)
     if data[:4] == b"PAR1":

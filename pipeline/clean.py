@@ -42,6 +42,7 @@ def clean(dataset: str, *, older_than: float = OLDER_THAN, dry_run: bool = False
     if not older_than >= 0:
         raise BadRequest(f"older_than {older_than}: expected a number of hours of at least 0")
     folder = Folder.at(dataset)
+    folder.check_reachable()
     if not folder.exists("_psc"):
         raise NotADataset(f"{dataset} is not a PSC dataset: no {PLAN}")
     before = datetime.now(UTC) - timedelta(hours=older_than)

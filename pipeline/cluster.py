@@ -79,14 +79,19 @@ def shares(nodes: Sequence[dict[str, float]], workers: int | None) -> tuple[int,
     able = [node for node in nodes if not gpus or node.get("GPU", 0.0)]
     if workers is None:
         workers = int(gpus) if gpus >= 1 else max(1, sum(_workers(node) for node in able))
-    if workers < 1:
-        raise BadRequest(f"workers {workers}: expected at least 1")
+    check_workers(workers)
     each = _largest_share([node.get("CPU", 0.0) for node in able], workers)
     cpu_share = float(int(each)) if each >= 1 else int(1000 * each) / 1000
     # A fraction is one of one device: no worker spans two.
     devices = [1.0] * int(gpus)
     gpu_share = int(1000 * _largest_share(devices, workers)) / 1000
     return workers, Share(cpu_share, gpu_share, max(1, int(each)))
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise BadRequest if there are to be none: before a cluster is started for them."""
+    if workers is not None and workers < 1:
+        raise BadRequest(f"workers {workers}: expected at least 1")
 
 
 def _workers(node: dict[str, float]) -> int:

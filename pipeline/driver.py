@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import commit
 from pipeline.attempts import Task
-from pipeline.cluster import cluster, resources, shares, starter
+from pipeline.cluster import check_workers, cluster, resources, shares, starter
 from pipeline.dispatch import Dispatcher
 from pipeline.errors import JobFailed
 from pipeline.interrupt import drain_on_interrupt
@@ -72,6 +72,7 @@ def crew(
         JobFailed: the actor ended.
         KeyboardInterrupt: the user stopped the job before the actor started.
     """
+    check_workers(workers)
     with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
         count, share = shares(resources(ray), workers)
         start = starter(ray, kind, share, *args, threads=share.threads, **options)

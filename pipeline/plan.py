@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.parts import file_sha256
+from pipeline.reach import reaching
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.sources.item import Item, condition_columns
 from pipeline.storage import Folder
@@ -109,7 +110,8 @@ def read_plan(folder: Folder) -> Plan:
         NotADataset: there is none, or it cannot be read.
     """
     try:
-        return Plan.from_json(folder.read(PLAN))
+        with reaching(folder.url):
+            return Plan.from_json(folder.read(PLAN))
     except (FileNotFoundError, NotADirectoryError):
         hint = "" if folder.exists() else "; nothing is there"
         raise NotADataset(f"{folder.url} is not a PSC dataset: no {PLAN}{hint}") from None

@@ -19,6 +19,7 @@ from pipeline.errors import BadRequest, NotADataset
 from pipeline.names import Names
 from pipeline.pictures import FORMATS, PARQUET, picture, suffix_of
 from pipeline.plan import PLAN
+from pipeline.reach import reaching
 from pipeline.request import Request
 from pipeline.schema import OK
 from pipeline.storage import Folder
@@ -88,7 +89,9 @@ def decompress(
     _check(wanted)
     folder = Folder.at(source)
     codec = codec or Codec()
-    if not folder.exists(PLAN) and folder.exists() and not folder.fs.isdir(folder.path):
+    with reaching(source):
+        is_file = not folder.exists(PLAN) and folder.exists() and not folder.fs.isdir(folder.path)
+    if is_file:
         result = _one_file(folder, out, wanted, prior, codec)
     else:
         opened = Dataset.open(source)

@@ -19,16 +19,20 @@ from typing import Any
 
 import fsspec
 
-from pipeline.errors import TargetNotWritable
+from pipeline.errors import BadRequest, TargetNotWritable
+from pipeline.reach import reaching, refusal
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 def open_fs(url: str) -> tuple[Any, str]:
-    """The file system of ``url`` and its path there. Raises ValueError for an unknown protocol."""
+    """The file system of ``url`` and its path there. Raises BadRequest for an unknown protocol."""
     # s3fs reads ahead by default, which would fetch the payload columns that a projection leaves out.
     options = {"default_cache_type": "none"} if url.startswith(("s3://", "s3a://")) else {}
-    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    except (ValueError, ImportError) as error:
+        raise BadRequest(f"{url}: {error}; give a path, or a URL like s3://bucket/prefix") from None
     return fs, path.rstrip("/") or "/"
 
 
@@ -103,8 +107,11 @@ class Folder:
         return int(self.fs.info(self.full(name))["size"])
 
     def check_writable(self) -> None:
-        """Raise :class:`TargetNotWritable` if plainly nothing can be created here. Leaves nothing."""
+        """Raise :class:`TargetNotWritable`, or an error of :mod:`pipeline.reach`, if plainly nothing can be created
+        here. Leaves nothing.
+        """
         if not self.is_local:
+            self.check_reachable()
             return
         place = Path(self.path)
         if place.exists() and not place.is_dir():
@@ -118,6 +125,16 @@ class Folder:
             os.rmdir(tempfile.mkdtemp(prefix=".psc-", dir=place))
         except OSError as error:
             raise TargetNotWritable(f"{self.url} cannot be written: {place}: {error.strerror}") from None
+
+    def check_reachable(self) -> None:
+        """Raise an error of :mod:`pipeline.reach` if the bucket is not there, or may not be listed."""
+        with reaching(self.url):
+            try:
+                self.fs.ls(self.path, detail=False)
+            except FileNotFoundError as error:
+                # A prefix that is not there yet is well.
+                if (refused := refusal(self.url, error)) is not None:
+                    raise refused from None
 
     def create(self, name: str, data: bytes) -> bool:
         """Create a small file. False, and nothing changed, if it is there already."""

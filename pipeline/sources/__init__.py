@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.errors import SourceNotFound
+from pipeline.reach import reaching
 from pipeline.sources import folder
 from pipeline.sources.item import Item
 from pipeline.storage import open_fs
@@ -58,19 +59,22 @@ class Source:
         """
         fs, path = self._fs
         try:
-            for file in folder.files(fs, path):
-                suffix = _suffix(file.id)
-                if suffix in CONTAINERS:
-                    yield from import_module(CONTAINERS[suffix]).expand(fs, file)
-                elif suffix not in SIDECARS:
-                    yield file
+            with reaching(self.url):
+                for file in folder.files(fs, path):
+                    suffix = _suffix(file.id)
+                    if suffix in CONTAINERS:
+                        yield from import_module(CONTAINERS[suffix]).expand(fs, file)
+                    elif suffix not in SIDECARS:
+                        yield file
         except (FileNotFoundError, NotADirectoryError):
             raise SourceNotFound(f"{self.url}: no such file or folder") from None
 
     def check(self) -> None:
         """Raise :class:`SourceNotFound` if plainly nothing is there."""
         fs, path = self._fs
-        if not fs.exists(path) and not fs.glob(path):
+        with reaching(self.url):
+            there = fs.exists(path) or fs.glob(path)
+        if not there:
             raise SourceNotFound(f"{self.url}: no such file or folder")
 
     def read(self, item: Item) -> bytes:

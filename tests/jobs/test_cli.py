@@ -333,60 +333,6 @@ def test_query_outputs(capfd, dataset, tmp_path):
     assert pq.read_table(tmp_path / "q.parquet")["n"].to_pylist() == [5, 1]
 
 
-def test_wrong_use_is_one_line_names_the_fix_and_writes_nothing(capfd, dataset, tmp_path):
-    (tmp_path / "file").write_text("x")
-    source = os.path.dirname(dataset) + "/src"
-    out_dir = tmp_path / "out"
-    before = sorted(tmp_path.rglob("*"))
-    cases = [
-        (["compress", tmp_path / "missing", out_dir], "no such file"),
-        (["compress", source, dataset], "--resume"),
-        (["compress", source, tmp_path / "file"], "give a folder"),
-        (["compress", source, "/proc/out"], "cannot be written"),
-        (["compress", source, out_dir, "--profile", "nope"], "choose one of"),
-        (["compress", source, out_dir, "--tiers", "0"], "tiers"),
-        (["compress", source, out_dir, "--max-bpp", "0"], "max_bpp"),
-        (["compress", source, out_dir, "--size", "0"], "size"),
-        (["compress", source, out_dir, "--workers", "0"], "workers"),
-        (["compress", source, out_dir, "--arithmetic", "vague"], "exact"),
-        (["compress", source], "--help"),
-        (["plan", source, dataset], "has a plan already"),
-        (["plan", source, out_dir, "--size", "0"], "size"),
-        (["retry", dataset, "--status", "io_error"], "unknown_format"),
-        (["retry", tmp_path], "not a PSC dataset"),
-        (["extend", dataset, out_dir, "--source", source, "--tier", "2"], "holds tiers 0 to 3"),
-        (["extend", dataset, out_dir, "--tier", "5"], "--source"),
-        (["clean", tmp_path], "not a PSC dataset"),
-        (["clean", dataset, "--older-than", "-1"], "older_than"),
-        (["truncate", dataset, out_dir, "--tier", "7"], "tiers 0 to 3"),
-        (["truncate", dataset, out_dir], "a tier or a number"),
-        (["truncate", tmp_path, out_dir, "--tier", "0"], "not a PSC dataset"),
-        (["truncate", dataset, tmp_path / "file" / "x", "--tier", "0"], "give a path under a folder"),
-        (["decompress", dataset, out_dir, "--tier", "9"], "tiers 0 to 3"),
-        (["decompress", tmp_path / "file", out_dir], "begins with"),
-        (["export", dataset, out_dir], "--ids"),
-        (["export", dataset, out_dir, "--ids", "nobody"], "psc query"),
-        (["verify", tmp_path], "not a PSC dataset"),
-        (["status", tmp_path / "gone"], "nothing is there"),
-        (["info", tmp_path / "gone"], "nothing is there"),
-        (["query", dataset, "selec"], "views"),
-        (["report", tmp_path, tmp_path / "p.html"], "not a PSC dataset"),
-        (["report", dataset, out_dir], ".html"),
-        (["report", dataset, "/proc/p.html"], "cannot be written"),
-        (["report", dataset, tmp_path / "p.html", "--images", "-1"], "at least 0"),
-        (["report", dataset, tmp_path / "p.html", "--source", tmp_path / "gone"], "no such file"),
-        (["query", dataset, "select 1", "--format", "parquet"], "--out"),
-        (["frobnicate"], "--help"),
-    ]
-    for arguments, fix in cases:
-        code, _, err = psc(capfd, *arguments)
-        assert code == 2, arguments
-        assert len(err.splitlines()) == 1, err
-        assert fix in err, err
-        assert "Traceback" not in err
-        assert sorted(tmp_path.rglob("*")) == before, arguments
-
-
 def test_errors_are_json_too(capfd, dataset, tmp_path):
     code, out, err = psc(capfd, "truncate", dataset, tmp_path / "t", "--tier", 9, "--json")
     assert code == 2
