@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import psc_core
 from pipeline.commit import marker_name
@@ -22,6 +23,7 @@ from psc_core.coding import condition
 from psc_core.coding.header import VERSION
 from psc_core.profiles import profile_names
 from tests.format import archive, coder, container, gaussian, paper
+from tests.format.network import Network
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 from tests.psc_core.photographs import photograph
@@ -66,6 +68,37 @@ def test_the_second_decoder_knows_nothing_of_this_project():
 def test_golden_streams_decode_to_the_released_pixels(name):
     stream, released = parsed(name), json.loads((GOLDEN / f"{name}.json").read_text())
     decoded = DECODERS[stream.profile["name"]](stream, gaussian)
+    hashes = {f"tier {k}": hashlib.sha256(pixels.tobytes()).hexdigest() for k, pixels in enumerate(decoded)}
+    assert hashes == released
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Network(Path(psc_core.__file__).parent / "priors" / "photo")
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.92, 40.0])
+def test_the_bundled_network_is_the_one_of_the_page(network, sigma):
+    x = np.random.default_rng(5).standard_normal((3, 16, 32)).astype(np.float32) * np.float32(sigma)
+    software = psc_core.load_prior("photo", device="cpu").denoise(torch.from_numpy(x)[None], sigma)[0].numpy()
+    assert np.array_equal(network.denoise(x, sigma), software)
+
+
+def test_the_bundled_prior_reaches_the_states_of_its_golden_stream(network):
+    stream = parsed("photo-archive")
+    canvas = archive.Canvas(stream.profile, network, stream.seed, 0, stream.canvases[0][2:])
+    for ((payload, state),) in stream.tiers[:1]:
+        canvas.chunk(payload, state)
+    ((payload, state),) = stream.tiers[1]
+    with pytest.raises(container.Bad, match="state"):
+        canvas.chunk(payload, state ^ 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("photo")])
+def test_golden_streams_of_the_bundled_prior_decode_to_the_released_pixels(name, network):
+    stream, released = parsed(name), json.loads((GOLDEN / f"{name}.json").read_text())
+    decoded = DECODERS[stream.profile["name"]](stream, network)
     hashes = {f"tier {k}": hashlib.sha256(pixels.tobytes()).hexdigest() for k, pixels in enumerate(decoded)}
     assert hashes == released
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -72,9 +71,7 @@ def _step(n: np.ndarray) -> np.ndarray:
 class Canvas:
     """One canvas: its cells, and what its chunks do to them."""
 
-    def __init__(
-        self, profile: dict[str, Any], prior: ModuleType, seed: int, number: int, size: tuple[int, int]
-    ) -> None:
+    def __init__(self, profile: dict[str, Any], prior: Any, seed: int, number: int, size: tuple[int, int]) -> None:
         self.p, self.prior, self.seed, self.number = profile, prior, seed, number
         w = profile["window"]
         self.shape = (3, -(-size[0] // w) * w, -(-size[1] // w) * w)
@@ -254,7 +251,7 @@ def step_of(profile: dict[str, Any], tier: int) -> float:
     return step
 
 
-def decode(stream: Stream, prior: ModuleType) -> Iterator[np.ndarray]:
+def decode(stream: Stream, prior: Any) -> Iterator[np.ndarray]:
     """Pixels of an image of several canvases, or of one, after each of its tiers."""
     canvases = [
         Canvas(stream.profile, prior, stream.seed, number, place[2:]) for number, place in enumerate(stream.canvases)
@@ -290,7 +287,7 @@ def _restored(profile: dict[str, Any], canvas: Canvas) -> np.ndarray:
 class Mosaic:
     """Section 4.7: the canvases of an image side by side."""
 
-    def __init__(self, stream: Stream, canvases: list[Canvas], prior: ModuleType) -> None:
+    def __init__(self, stream: Stream, canvases: list[Canvas], prior: Any) -> None:
         self.stream, self.canvases, self.prior = stream, canvases, prior
         self.tiers = min(canvas.tier for canvas in canvases)
 

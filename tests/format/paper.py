@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,7 @@ from tests.format.container import Bad, Stream
 class Canvas:
     """One canvas: the rows of its measurements, and what they measured."""
 
-    def __init__(
-        self, profile: dict[str, Any], prior: ModuleType, seed: int, number: int, size: tuple[int, int]
-    ) -> None:
+    def __init__(self, profile: dict[str, Any], prior: Any, seed: int, number: int, size: tuple[int, int]) -> None:
         self.p, self.prior, self.seed, self.number = profile, prior, seed, number
         m = prior.MULTIPLE
         self.shape = (3, -(-size[0] // m) * m, -(-size[1] // m) * m)
@@ -144,7 +141,7 @@ def _rotate(a: np.ndarray, v: np.ndarray, pairs: list[tuple[int, int]]) -> None:
         a[:, p], a[:, q] = c * a[:, p] - s * a[:, q], s * a[:, p] + c * a[:, q]
 
 
-def decode(stream: Stream, prior: ModuleType) -> Iterator[np.ndarray]:
+def decode(stream: Stream, prior: Any) -> Iterator[np.ndarray]:
     """Pixels after each tier."""
     canvases = [
         Canvas(stream.profile, prior, stream.seed, number, place[2:]) for number, place in enumerate(stream.canvases)
