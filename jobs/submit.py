@@ -82,10 +82,10 @@ def _checked(arguments: list[str]) -> tuple[str | None, bool, bool]:
     assert command is not None
     with command.make_context(f"psc {verb}", arguments[1:]) as parsed:
         given = parsed.params
-    relative = [given[name] for name in _PATHS & given.keys() if given[name] and _is_relative(given[name])]
+    # A prior, captions or labels may be a file or a name: it is a file if it is one here.
+    named = [v for name, v in given.items() if isinstance(v, str) and (name in _PATHS or os.path.exists(v))]
+    relative = [value for value in named if _is_relative(value)]
     prior = given.get("prior")
-    if prior and os.path.exists(prior) and _is_relative(prior):
-        relative.append(prior)
     return (os.getcwd() if relative else None), bool(prior), "prior" in given
 
 
