@@ -50,6 +50,8 @@ class Shown:
     height: int
     frames: list[Frame]
     original: np.ndarray | str
+    condition: str | int | None = None
+    """The prompt or class label that it was coded with."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _at(streams: Mapping[str, psc_core.Stream | Exception], tier: int) -> Iterat
 
 def _shown(row: Mapping[str, Any], pictures: Sequence[tuple[Any, Any]], original: np.ndarray | str) -> Shown:
     frames = [_frame(row, k, stream, pixels, original) for k, (stream, pixels) in enumerate(pictures)]
-    return Shown(row["image_id"], row["width"], row["height"], frames, original)
+    condition = next((stream.image.condition for stream, _ in pictures if stream is not None), None)
+    return Shown(row["image_id"], row["width"], row["height"], frames, original, condition)
 
 
 def _frame(row: Mapping[str, Any], tier: int, stream: Any, pixels: Any, original: np.ndarray | str) -> Frame:

@@ -281,6 +281,23 @@ def test_what_it_tells(page, tmp_path):
     assert "url(" not in text
 
 
+def test_prompts_and_labels_are_shown(page):
+    from dataclasses import replace
+
+    from pipeline.catalog import info
+    from pipeline.dataset import Dataset
+    from pipeline.figures import figures
+    from pipeline.gallery import gallery
+
+    opened = Dataset.open(str(page.parent / "ds"))
+    found = gallery(opened, 2, codec=FakeCodec())
+    given = [replace(one, condition=c) for one, c in zip(found.shown, ("a <b>cat</b>", 7), strict=True)]
+    told = info(opened.folder.url) | {"codec_seconds": 0.0, "version_of_psc": ""}
+    text = jobs.page.render(opened, figures(opened), replace(found, shown=given), told=told)
+    assert "Prompt: <q>a &lt;b&gt;cat&lt;/b&gt;</q>" in text
+    assert "Class 7" in text
+
+
 def test_nothing_but_a_page_is_replaced(page, tmp_path):
     for out, images, fix in ((tmp_path / "photo.png", 1, ".html"), (tmp_path / "p.html", -1, "at least 0")):
         with pytest.raises(BadRequest, match=fix):
