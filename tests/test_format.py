@@ -22,7 +22,7 @@ from pipeline.storage import Folder
 from psc_core.coding import condition
 from psc_core.coding.header import VERSION
 from psc_core.profiles import profile_names
-from tests.format import archive, coder, container, gaussian, paper
+from tests.format import archive, coder, container, diffc, gaussian, paper
 from tests.format.network import Network
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
@@ -33,7 +33,7 @@ PAGE = (ROOT / "docs" / "format.md").read_text()
 GOLDEN = ROOT / "tests" / "golden"
 STREAMS = sorted(path.stem for path in GOLDEN.glob("*.psc"))
 PAPER = {"samples": 6, "rows": 5, "steps": 4, "stages": 2, "tiers": 2, "restore_samples": 3}
-DECODERS = {"archive": archive.decode, "paper": paper.decode}
+DECODERS = {"archive": archive.decode, "paper": paper.decode, "diffc": diffc.decode}
 
 
 def table(head: str) -> list[list[str]]:
@@ -108,6 +108,12 @@ MADE = {
     "small windows, a law": ("archive", ("coffee", 33, 20), {"tiers": 2, "window": 8, "law": "gauss", "samples": 3}),
     "fresh noise, another law": ("archive", ("chelsea", 9, 9), {"tiers": 2, "eta": 0.7, "law": "logistic"}),
     "steep steps, far bins": ("archive", ("rocket", 40, 17), {"tiers": 3, "canvas": 32, "ratio": 0.2, "heat": 0.2}),
+    "diffc": ("diffc", ("coffee", 40, 33), {"tiers": 3, "candidates": 10, "chunk_bits": 6, "canvas": 32}),
+    "diffc, grey, small windows": (
+        "diffc",
+        ("camera", 24, 16),
+        {"tiers": 2, "candidates": 9, "window": 16, "steps": 3},
+    ),
     "ddpm, odd matrices": ("paper", ("coffee", 20, 21), PAPER | {"sampler": "ddpm", "samples": 7}),
     "several canvases": ("paper", ("astronaut", 20, 35), PAPER | {"canvas": 16, "eta": 0.5, "stages": 1}),
 }

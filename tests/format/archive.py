@@ -64,6 +64,15 @@ class Windows:
         return _step(self.mix.T @ x).reshape(self.shape)
 
 
+def first_variance(window: int, windows: int) -> np.ndarray:
+    """Section 4.4 a."""
+    r, out = radius(window), []
+    for dc, gain, slope in ((606.0, 32.0, 2.15), (101.0, 2.8, 2.2), (43.0, 1.75, 2.25)):
+        law = [dc] + [gain * power(k * 32.0 / window, -slope) for k in range(1, r.max() + 1)]
+        out.append(np.tile(np.array(law)[r] * (window * window / 1024.0), windows))
+    return np.concatenate(out) * 2.0**28
+
+
 def _step(n: np.ndarray) -> np.ndarray:
     return np.rint(n * 2.0**-20)
 
@@ -91,7 +100,9 @@ class Canvas:
         p, decoder = self.p, Decoder(payload)
         step = step_of(p, self.tier)
         if self.tier == 0:
-            self.stage(decoder, np.zeros_like(self.low), self.first_variance(), step * p["first_step"])
+            self.stage(
+                decoder, np.zeros_like(self.low), first_variance(p["window"], self.windows), step * p["first_step"]
+            )
             z = np.rint(np.where(self.kind > 0, (self.low + self.high) * 0.5, 0.0))
             self.estimate = from_grid(np.clip(self.basis.synthesize(z), -LIMIT, LIMIT))
         starts = self.samples or [self.estimate] * p["samples"]
@@ -128,15 +139,6 @@ class Canvas:
             return self.noise(purpose, step, which) * np.float32(sign)
 
         return sampler(self.prior.denoise, self.project, drawn, sigmas, eta, start)
-
-    def first_variance(self) -> np.ndarray:
-        """Section 4.4 a."""
-        w = self.p["window"]
-        r, out = radius(w), []
-        for dc, gain, slope in ((606.0, 32.0, 2.15), (101.0, 2.8, 2.2), (43.0, 1.75, 2.25)):
-            law = [dc] + [gain * power(k * 32.0 / w, -slope) for k in range(1, r.max() + 1)]
-            out.append(np.tile(np.array(law)[r] * (w * w / 1024.0), self.windows))
-        return np.concatenate(out) * 2.0**28
 
     def variance(self, z: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Section 4.4 b."""

@@ -31,6 +31,10 @@ def exp(x: float) -> float:
     return float(Context(prec=40).exp(Decimal(x)))
 
 
+def ln(x: float) -> float:
+    return float(Context(prec=40).ln(Decimal(x)))
+
+
 def sigmoid(x: float) -> float:
     with localcontext(Context(prec=40)):
         return float(1 / (1 + (-Decimal(x)).exp()))
@@ -89,12 +93,11 @@ def table() -> np.ndarray:
     return np.concatenate((-upper[::-1], upper))
 
 
-def noise(
-    seed: int, canvas: int, purpose: int, stage: int, step: int, sample: int, shape: tuple[int, ...]
+def words(
+    seed: int, canvas: int, purpose: int, stage: int, step: int, sample: int, count: int, *, first: int = 0
 ) -> np.ndarray:
-    """One sample's noise."""
-    count = math.prod(shape)
-    x = [np.arange(-(-count // 8), dtype=np.uint64)]
+    """``count`` words from block ``first``, uint64 below 2^32."""
+    x = [np.arange(first, first + -(-count // 4), dtype=np.uint64)]
     x += [np.full_like(x[0], v) for v in (sample, purpose << 24 | stage << 12 | step, canvas)]
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     key = [seed & 0xFFFFFFFF, seed >> 32]
@@ -102,8 +105,16 @@ def noise(
         p, q = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
         x = [q >> half ^ x[1] ^ np.uint64(key[0]), q & low, p >> half ^ x[3] ^ np.uint64(key[1]), p & low]
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    words = np.stack(x, axis=1).reshape(-1)
-    numbers = np.stack((words & np.uint64(0xFFFF), words >> np.uint64(16)), axis=1).reshape(-1)[:count]
+    return np.stack(x, axis=1).reshape(-1)[:count]
+
+
+def noise(
+    seed: int, canvas: int, purpose: int, stage: int, step: int, sample: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """One sample's noise."""
+    count = math.prod(shape)
+    drawn = words(seed, canvas, purpose, stage, step, sample, -(-count // 2))
+    numbers = np.stack((drawn & np.uint64(0xFFFF), drawn >> np.uint64(16)), axis=1).reshape(-1)[:count]
     return table()[numbers.astype(np.int64)].reshape(shape)
 
 

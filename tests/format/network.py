@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.format.arithmetic import PI, exp, sigmoid
+from tests.format.arithmetic import PI, exp, ln, sigmoid
 
 f32 = np.float32
 
@@ -47,7 +47,7 @@ class Network:
         q = sigma * sigma + data * data
         root = math.sqrt(q)
         skip, out, into = (f32(v) for v in (data * data / q, sigma * data / root, 1.0 / root))
-        timestep = 250 * (_ln(sigma) / 4 + 1.4)
+        timestep = 250 * (ln(sigma) / 4 + 1.4)
         return x * skip + _shuffle(self.call(_unshuffle(x * into, u), timestep), u) * out
 
     def call(self, x: np.ndarray, t: float) -> np.ndarray:
@@ -126,7 +126,7 @@ class Network:
 
     def _embedding(self, t: float) -> np.ndarray:
         half = self.config["block_out_channels"][0] // 2
-        rates = [exp(-_ln(10_000) * i / (half - self.config["freq_shift"])) for i in range(half)]
+        rates = [exp(-ln(10_000) * i / (half - self.config["freq_shift"])) for i in range(half)]
         pairs = [_sin_cos(t * rate) for rate in rates]
         vector = np.array([c for _, c in pairs] + [s for s, _ in pairs])
         return self.linear("time_embedding.linear_2", _silu(self.linear("time_embedding.linear_1", vector)))
@@ -163,10 +163,6 @@ def silu(y: np.ndarray) -> np.ndarray:
 
 def _silu(vector: np.ndarray) -> np.ndarray:
     return vector * np.array([sigmoid(float(v)) for v in vector])
-
-
-def _ln(x: float) -> float:
-    return float(Context(prec=40).ln(Decimal(x)))
 
 
 def _sin_cos(x: float) -> tuple[float, float]:
