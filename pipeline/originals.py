@@ -45,14 +45,24 @@ def originals(rows: Iterable[Mapping[str, Any]], source: str | None = None) -> d
 
 def _recorded(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]]:
     for row in rows:
-        # What was readable where the dataset was made need not even be a known protocol here.
-        with suppress(Exception):
-            url, inner = _split(row["source"])
-            fs, path = open_fs(url)
-            # A file of another size is another file: not worth reading.
-            if inner or fs.info(path)["size"] == row["source_bytes"]:
-                item = Item(row["image_id"], path, row["source_bytes"], row["source_version"], inner)
-                yield row["image_id"], Source(url).read(item)
+        try:
+            data = _where_it_was(row)
+        except OSError:
+            continue
+        # An unknown protocol, no credentials, no network: so it will be with the others, and waiting takes long.
+        except Exception:
+            return
+        if data is not None:
+            yield row["image_id"], data
+
+
+def _where_it_was(row: Mapping[str, Any]) -> bytes | None:
+    url, inner = _split(row["source"])
+    fs, path = open_fs(url)
+    # A file of another size is another file: not worth reading.
+    if not inner and fs.info(path)["size"] != row["source_bytes"]:
+        return None
+    return Source(url).read(Item(row["image_id"], path, row["source_bytes"], row["source_version"], inner))
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -317,6 +317,16 @@ def test_truncate_export_info(capfd, dataset, tmp_path):
     assert last_json(out)["written"] == 2
 
 
+def test_report(capfd, dataset, tmp_path):
+    code, out, _ = psc(capfd, "report", dataset, tmp_path / "page.html", "--images", 0)
+    assert (code, out.startswith(f"wrote {tmp_path}/page.html: ")) == (0, True)
+    code, out, _ = psc(capfd, "report", dataset, tmp_path / "page.html", "--images", 0, "--json")
+    told = last_json(out)
+    assert (code, told["images"], told["failed"], told["pictures"]) == (0, 5, {"unknown_format": 1}, 0)
+    assert [tier["tier"] for tier in told["tiers"]] == [0, 1, 2, 3]
+    assert told["page_bytes"] == (tmp_path / "page.html").stat().st_size
+
+
 def test_query_outputs(capfd, dataset, tmp_path):
     sql = "select status, count(*) as n from images group by 1 order by 1"
     code, out, _ = psc(capfd, "query", dataset, sql)

@@ -131,6 +131,20 @@ def test_originals_are_known_by_their_hash(tmp_path):
         originals(rows, str(tmp_path / "gone"))
 
 
+def test_a_source_out_of_reach_is_tried_once(tmp_path, monkeypatch):
+    tried = []
+
+    def refused(url):
+        tried.append(url)
+        raise ValueError(f"protocol not known: {url}")
+
+    monkeypatch.setattr("pipeline.originals.open_fs", refused)
+    names = [f"{n}.png" for n in range(5)]
+    rows = [{"image_id": name, "source": f"gopher://far/{name}", "sha256": "", "source_bytes": 1} for name in names]
+    assert all("at hand" in said for said in originals(rows).values())
+    assert len(tried) == 1
+
+
 def test_originals_are_reduced_as_they_were(tmp_path):
     make_images(tmp_path / "src", 2, size=64)
     make_dataset(tmp_path / "src", tmp_path / "ds", paper(size=20))
