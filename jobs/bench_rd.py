@@ -14,7 +14,20 @@ from psc_core.profiles import RESTORATIONS
 
 CODECS = "jpeg,jpeg2000,webp,avif,heic"
 BETWEEN = (0.05, 0.3)
-_SHOWN = ("bpp", "psnr", "ssim", "ms_ssim", "lpips", "nfe_encode", "nfe_decode", "seconds_encode", "seconds_decode")
+_SHOWN = (
+    "bpp",
+    "psnr",
+    "ssim",
+    "ms_ssim",
+    "lpips",
+    "fid",
+    "kid",
+    "parameters",
+    "nfe_encode",
+    "nfe_decode",
+    "seconds_encode",
+    "seconds_decode",
+)
 
 
 def bench_rd(
@@ -32,6 +45,9 @@ def bench_rd(
     between: tuple[float, float] = BETWEEN,
     out: str = "results/rd",
     fresh: bool = False,
+    inception: str | None = None,
+    lpips: str | None = None,
+    published: str | None = None,
     **photographs: Any,
 ) -> dict[str, Any]:
     """Measure every curve on every image; write ``out``.json and ``out``.png, and ``out``.measured.jsonl as it goes.
@@ -43,6 +59,8 @@ def bench_rd(
         in_dataset: leave out the header (some 50 bytes) that all images of a dataset share.
         between: the anchor's rates, in bits a pixel, for the second BD-rate.
         fresh: measure again what an earlier run left in ``out``.measured.jsonl.
+        inception, lpips: networks as TorchScript files, for FID and KID, and for LPIPS.
+        published: a file of cited points to draw beside; see :mod:`jobs.bench.published`.
         photographs: size, crop, limit, every; see :class:`jobs.bench.photographs.Photographs`.
 
     Returns:
@@ -55,6 +73,9 @@ def bench_rd(
     if find_spec("matplotlib") is None:
         raise click.UsageError('the benchmark needs matplotlib: pip install "psc-archive[bench]"')
     from jobs.bench import our_codecs, record
+    from jobs.bench import published as published_points
+    from jobs.bench.distortion import Judge
+    from jobs.bench.features import Features
     from jobs.bench.photographs import Photographs
     from jobs.bench.plot import plot
     from jobs.bench.run import Run
@@ -64,7 +85,10 @@ def bench_rd(
     common = {"restore": restore, "arithmetic": arithmetic, "seed": seed, "cuts": tuple(cuts), "in_dataset": in_dataset}
     ours = our_codecs.variants(profiles, priors, overrides, **common)
     checkpoint = record.Checkpoint(Path(f"{out}.measured.jsonl"))
-    run = Run(Photographs(images, **photographs), codecs, ours, checkpoint, fresh=fresh)
+    cited = published_points.read(published) if published else {}
+    features = Features(inception, Path(f"{out}.features")) if inception else None
+    judge = Judge(lpips=lpips, features=features)
+    run = Run(Photographs(images, **photographs), codecs, ours, checkpoint, fresh=fresh, judge=judge)
     with bar("measurement", run.total) as shown:
 
         def step(curve: str) -> None:
@@ -74,13 +98,14 @@ def bench_rd(
         run.step = step
         run.run()
     _say(run)
-    result = run.summary(between)
+    result = run.summary(between) | ({"published": cited} if cited else {})
     if result["mean"]:
         target = Path(out)
         target.parent.mkdir(parents=True, exist_ok=True)
         record.write(target.with_name(f"{target.name}.json"), result)
         title = f"{run.photographs.source.rstrip('/').rsplit('/', 1)[-1]}: {len(run.images)} images, "
-        plot(result["mean"], target.with_name(f"{target.name}.png"), title + run.photographs.text())
+        drawn = published_points.drawn(cited)
+        plot(result["mean"], target.with_name(f"{target.name}.png"), title + run.photographs.text(), drawn)
     return result
 
 
@@ -120,6 +145,9 @@ def compare(files: Sequence[str], between: tuple[float, float] = BETWEEN) -> lis
 @click.option("--between", nargs=2, type=float, default=BETWEEN, show_default=True, help="BD-rate: anchor's bpp.")
 @click.option("--out", default="results/rd", show_default=True, help="Writes OUT.json and OUT.png.")
 @click.option("--fresh", is_flag=True, help="Measure again what OUT.measured.jsonl holds.")
+@click.option("--inception", metavar="FILE|URL", help="TorchScript feature network: FID, KID of random crops.")
+@click.option("--lpips", metavar="FILE|URL", help="TorchScript of LPIPS.")
+@click.option("--published", metavar="FILE.json", help="Cited points of others, drawn beside.")
 @click.option("--compare", "only_compare", is_flag=True, help="Only BD-rates between curves of RECORDs.")
 @json_option
 def command(

@@ -127,7 +127,7 @@ def measure(variant: Variant, prior: Any, image: np.ndarray, judge: Judge) -> li
             decoded = psc_core.decode(psc_core.Stream.from_bytes(data), prior, restore=variant.restore)
         counted = len(data) - (len(stream.shared.to_bytes()) if variant.in_dataset else 0)
         point = {"setting": variant.setting(name), **judge.rate_and_distortion(counted, image, decoded)}
-        point |= {"nfe_encode": nfe_encode, "nfe_decode": prior.nfe - calls}
+        point |= {"nfe_encode": nfe_encode, "nfe_decode": prior.nfe - calls, "parameters": prior.parameters}
         points.append(point | costs(encoding, decoding))
     return points
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.bench.curves import Curve, Point, compare, mean_curve
 
-_DIGITS = {"psnr": 4, "ssim": 5, "ms_ssim": 5, "lpips": 5, "bpp": 5}
+_DIGITS = {"psnr": 4, "ssim": 5, "ms_ssim": 5, "lpips": 5, "bpp": 5, "kid": 6}
 
 
 class Checkpoint:
@@ -43,11 +43,22 @@ def _rounded(point: Point) -> Point:
     return {k: round(v, _DIGITS.get(k, 4)) if isinstance(v, float) and k != "setting" else v for k, v in point.items()}
 
 
-def summary(curves: Mapping[str, Curve], between: tuple[float, float], **facts: Any) -> dict[str, Any]:
-    """The record: ``facts``, mean curves, BD-rates between any two, and every image's own points, column by column."""
+def summary(
+    curves: Mapping[str, Curve],
+    between: tuple[float, float],
+    sets: Mapping[str, Mapping[Any, Point]] | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
+    """The record: ``facts``, mean curves, BD-rates between any two, and every image's own points, column by column.
+
+    sets: measures of all images together, by curve and setting.
+    """
     rates = bd_rates(curves, between)
     return facts | {
-        "mean": {name: [_rounded(p) for p in mean_curve(curve)] for name, curve in curves.items()},
+        "mean": {
+            name: [_rounded(p | (sets or {}).get(name, {}).get(p["setting"], {})) for p in mean_curve(curve)]
+            for name, curve in curves.items()
+        },
         "bd_rate": rates,
         "bd_rate_percent": square(rates, "percent"),
         "per_image": [

@@ -14,6 +14,7 @@ import numpy as np
 from jobs.bench import our_codecs, record, reference_codecs
 from jobs.bench.curves import Point
 from jobs.bench.distortion import Judge
+from jobs.bench.features import frechet_distance, kernel_distance
 from jobs.bench.our_codecs import Variant
 from jobs.bench.photographs import Photographs, facts
 from psc_core.errors import PscError
@@ -83,7 +84,7 @@ class Run:
     def _points(self, work: Work, name: str, code: str) -> list[Point]:
         key = work.key(str(self.images[name]["digest"]))
         known = None if self.fresh else self.checkpoint.found.get(key)
-        if known is not None:
+        if known is not None and not any(map(self.judge.would_add, known["points"])):
             self.reused += 1
             self.codes |= {known["code"]} - {""}
             return known["points"]
@@ -118,6 +119,28 @@ class Run:
             except (PscError, OSError) as error:
                 self.failures.append({"curve": "", "image": name, "error": str(error)})
 
+    def _sets(self) -> dict[str, dict[Any, Point]]:
+        """Curve -> setting -> FID and KID over all images, where every one has features."""
+        features = self.judge.features
+        if features is None:
+            return {}
+        found: dict[str, dict[Any, Point]] = {}
+        for curve, per_image in self.curves.items():
+            kept: dict[Any, dict[str, str | None]] = {}
+            for name, points in per_image.items():
+                for point in points:
+                    kept.setdefault(point["setting"], {})[name] = point.get("features")
+            for setting, names in kept.items():
+                if len(names) == len(per_image) and None not in names.values():
+                    images = (self.photographs.load(self.items[name]) for name in names)
+                    originals = features.read([str(features.keep(image, image)) for image in images])
+                    pictures = features.read([str(name) for name in names.values()])
+                    found.setdefault(curve, {})[setting] = {
+                        "fid": frechet_distance(originals, pictures),
+                        "kid": kernel_distance(originals, pictures),
+                    }
+        return found
+
     def summary(self, between: tuple[float, float]) -> dict[str, Any]:
         """The record; see :func:`jobs.bench.record.summary`."""
         # Of the source only the name: a record is kept where others read it.
@@ -125,6 +148,7 @@ class Run:
         return record.summary(
             self.curves,
             between,
+            sets=self._sets(),
             photographs=photographs.__dict__,
             images=self.images,
             machine=record.machine(),

@@ -42,6 +42,8 @@ class Prior(ABC):
     native_size: int | None = None
     sigma_min: float
     sigma_max: float
+    parameters: int = 0
+    """Of the denoising network."""
     condition_kind: str | None = None
     condition: Condition = None
     pixels_per_call: int = 1 << 19

@@ -45,6 +45,7 @@ class LatentPrior(Prior):
         self.sigma_min, self.sigma_max = self.schedule.sigmas[0], self.schedule.sigmas[-1]
         model = load_network(folder / "unet", "UNet2DConditionModel")
         self.config = model.config
+        self.parameters = sum(p.numel() for p in model.parameters())
         side = self.config.get("sample_size")
         self.side = int(side) if isinstance(side, int) else 64
         self._net: Any = ExactUNet(model, self.device) if arithmetic == "exact" else model

@@ -24,6 +24,7 @@ class UNetPrior(Prior):
         self.name, self.arithmetic, self.device = name, arithmetic, torch.device(device)
         self._folder = folder
         model = self._load()
+        self.parameters = sum(p.numel() for p in model.parameters())
         self._net: Any = ExactUNet(model, self.device) if arithmetic == "exact" else model
         self.fingerprint = self._fingerprint(about)
         if arithmetic == "float":

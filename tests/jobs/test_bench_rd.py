@@ -36,6 +36,9 @@ PROMISED = {
     "--between": (0.05, 0.3),
     "--out": "results/rd",
     "--fresh": False,
+    "--inception": None,
+    "--lpips": None,
+    "--published": None,
     "--compare": False,
     "--json": False,
 }

@@ -36,7 +36,8 @@ def package(monkeypatch):
 def test_absent_package(monkeypatch):
     monkeypatch.setattr(distortion, "find_spec", lambda name: None)
     judge = Judge()
-    assert judge.learned == {"lpips": "absent: the package lpips is not installed"}
+    assert judge.learned["lpips"] == "absent: the package lpips is not installed"
+    assert judge.learned["fid and kid"].startswith("absent: no feature network")
     image = np.zeros((64, 64, 3), np.uint8)
     assert "lpips" not in judge.rate_and_distortion(1, image, image)
 
@@ -51,7 +52,7 @@ def test_present(package, monkeypatch, tmp_path):
     (tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth").write_bytes(b"")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     judge = Judge()
-    assert judge.learned == {"lpips": "AlexNet"}
+    assert judge.learned["lpips"] == "AlexNet"
     for channels in (1, 3):
         black, white = np.zeros((64, 70, channels), np.uint8), np.full((64, 70, channels), 255, np.uint8)
         assert judge.rate_and_distortion(1, black, white)["lpips"] == pytest.approx(2)
