@@ -89,7 +89,7 @@ def gallery(
     try:
         loaded = codec.load(request, decoding_threads())
     except PriorNotFound as error:
-        raise PriorNotFound(f"{error}; --prior says where it is, --images 0 does without pictures") from None
+        raise PriorNotFound(f"{error}; --images 0 does without pictures") from None
     calls = loaded.nfe
     sources = originals(rows, source)
     pictures = _pictures(opened, rows, codec, loaded, progress)
