@@ -61,7 +61,7 @@ def bench_rd(
         fresh: measure again what an earlier run left in ``out``.measured.jsonl.
         inception, lpips: networks as TorchScript files, for FID and KID, and for LPIPS.
         published: a file of cited points to draw beside; see :mod:`jobs.bench.published`.
-        photographs: size, crop, limit, every; see :class:`jobs.bench.photographs.Photographs`.
+        photographs: size, crop, limit, every, captions, labels; see :class:`jobs.bench.photographs.Photographs`.
 
     Returns:
         The record, as written.
@@ -137,6 +137,8 @@ def compare(files: Sequence[str], between: tuple[float, float] = BETWEEN) -> lis
 @click.option("--crop", type=click.IntRange(1), metavar="N", help="Then cut out the N x N centre.")
 @click.option("--every", type=click.IntRange(1), default=1, metavar="K", help="Only every K-th image.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Of those, only the first N.")
+@click.option("--captions", metavar="FILE|COLUMN", help="Prompts for text-conditional priors.")
+@click.option("--labels", metavar="FILE|COLUMN", help="Classes for class-conditional priors.")
 @click.option("--cut", "cuts", multiple=True, type=float, metavar="BPP", help="Also cut our streams here; may repeat.")
 @click.option("--restore", type=click.Choice(RESTORATIONS), default="mean", show_default=True)
 @click.option("--arithmetic", type=click.Choice(["exact", "float"]), default="exact", show_default=True)

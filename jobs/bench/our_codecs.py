@@ -18,6 +18,7 @@ from jobs.bench.curves import Point
 from jobs.bench.distortion import Judge
 from jobs.bench.meter import Meter
 from jobs.bench.reference_codecs import costs
+from psc_core.coding.condition import Condition
 from psc_core.errors import TierOutOfRange
 
 _SPEC = re.compile(r"(?:(?P<label>[^=:@]+)=)?(?P<name>[^=:@]+)(?::(?P<fields>.*))?")
@@ -114,11 +115,11 @@ def check_overrides(overrides: Sequence[str], specs: Sequence[str]) -> None:
             raise click.UsageError(f"--set {given}: no --profile of that name; expected PROFILE.FIELD=VALUE")
 
 
-def measure(variant: Variant, prior: Any, image: np.ndarray, judge: Judge) -> list[Point]:
+def measure(variant: Variant, prior: Any, image: np.ndarray, judge: Judge, condition: Condition = None) -> list[Point]:
     """A point a tier, and one a cut that holds a whole picture, each decoded from its own bytes."""
     calls = prior.nfe
     with Meter() as encoding:
-        stream = psc_core.encode(image, prior, variant.profile, seed=variant.seed)
+        stream = psc_core.encode(image, prior, variant.profile, seed=variant.seed, condition=condition)
     nfe_encode = prior.nfe - calls
     points = []
     for name, data in _prefixes(stream, variant.cuts):
@@ -148,6 +149,7 @@ def _prefixes(stream: psc_core.Stream, cuts: Sequence[float]) -> list[tuple[str,
 def warm_up(prior: Any) -> None:
     """One call of the network, so that what is compiled once is not counted on the first image."""
     side = max(32, prior.multiple)
+    prior = prior.conditioned(0) if prior.condition_kind == "label" else prior
     prior.denoise(prior.to_model(np.zeros((side, side, 3), np.uint8))[None], 1.0)
     prior.nfe = 0
 

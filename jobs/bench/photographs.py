@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
+from pipeline.conditions import conditioned
 from pipeline.errors import InputError
 from pipeline.images import Rejected, quiet_pillow, read_image
+from pipeline.request import Request
 from pipeline.sources import Item, Source
 
 
@@ -18,7 +20,8 @@ from pipeline.sources import Item, Source
 class Photographs:
     """Which images of a source, and at what size. Loading is repeatable and holds one image at a time.
 
-    size: longer side in pixels after reduction; crop: side of the centre square cut out after that.
+    size: longer side in pixels after reduction; crop: side of the centre square cut out after that; captions, labels:
+    what conditional priors are given, see :mod:`pipeline.conditions`.
     """
 
     source: str
@@ -26,10 +29,13 @@ class Photographs:
     crop: int | None = None
     limit: int | None = None
     every: int = 1
+    captions: str | None = None
+    labels: str | None = None
 
     def items(self) -> list[Item]:
         """Every ``every``-th image from the first, at most ``limit``. Raises :class:`click.UsageError` if none."""
-        found = list(Source(self.source).items())[:: self.every][: self.limit]
+        request = Request(captions=self.captions, labels=self.labels)
+        found = list(conditioned(Source(self.source), request))[:: self.every][: self.limit]
         if not found:
             raise click.UsageError(f"--images {self.source}: no photographs in it")
         return found

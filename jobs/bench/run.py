@@ -17,9 +17,10 @@ from jobs.bench.distortion import Judge
 from jobs.bench.features import frechet_distance, kernel_distance
 from jobs.bench.our_codecs import Variant
 from jobs.bench.photographs import Photographs, facts
+from psc_core.coding.condition import Condition
 from psc_core.errors import PscError
 
-Measure = Callable[[np.ndarray], list[Point]]
+Measure = Callable[[np.ndarray, Condition], list[Point]]
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class Work:
     about: dict[str, Any]
     measure: Measure
 
-    def key(self, image_digest: str) -> str:
+    def key(self, image_digest: str, condition: Condition = None) -> str:
         """Of one measurement, in the checkpoint."""
-        said = json.dumps(self.about, sort_keys=True, default=str)
+        given = {} if condition is None else {"condition": condition}
+        said = json.dumps(self.about | given, sort_keys=True, default=str)
         return f"{self.curve}:{hashlib.sha256(said.encode()).hexdigest()[:16]}:{image_digest}"
 
 
@@ -82,14 +84,15 @@ class Run:
                 self.curves[curve] = {name: points for name, points in per_image.items() if len(points) == most}
 
     def _points(self, work: Work, name: str, code: str) -> list[Point]:
-        key = work.key(str(self.images[name]["digest"]))
+        item = self.items[name]
+        key = work.key(str(self.images[name]["digest"]), item.condition)
         known = None if self.fresh else self.checkpoint.found.get(key)
         if known is not None and not any(map(self.judge.would_add, known["points"])):
             self.reused += 1
             self.codes |= {known["code"]} - {""}
             return known["points"]
         try:
-            points = work.measure(self.photographs.load(self.items[name]))
+            points = work.measure(self.photographs.load(item), item.condition)
         except (PscError, OSError, ValueError) as error:
             self.failures.append({"curve": work.curve, "image": name, "error": f"{type(error).__name__}: {error}"})
             return []
@@ -144,7 +147,11 @@ class Run:
     def summary(self, between: tuple[float, float]) -> dict[str, Any]:
         """The record; see :func:`jobs.bench.record.summary`."""
         # Of the source only the name: a record is kept where others read it.
-        photographs = replace(self.photographs, source=Path(self.photographs.source.rstrip("/")).name)
+        given = self.photographs
+        names: dict[str, Any] = {
+            key: Path(value.rstrip("/")).name for key, value in vars(given).items() if isinstance(value, str)
+        }
+        photographs = replace(given, **names)
         return record.summary(
             self.curves,
             between,
@@ -161,8 +168,8 @@ class Run:
 
 
 def _reference(name: str, judge: Judge) -> Measure:
-    return lambda image: reference_codecs.measure(name, image, judge)
+    return lambda image, _: reference_codecs.measure(name, image, judge)
 
 
 def _ours(variant: Variant, prior: Any, judge: Judge) -> Measure:
-    return lambda image: our_codecs.measure(variant, prior, image, judge)
+    return lambda image, condition: our_codecs.measure(variant, prior, image, judge, condition)

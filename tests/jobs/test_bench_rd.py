@@ -28,6 +28,8 @@ PROMISED = {
     "--crop": None,
     "--every": 1,
     "--limit": None,
+    "--captions": None,
+    "--labels": None,
     "--cut": (),
     "--restore": "mean",
     "--arithmetic": "exact",
@@ -240,3 +242,29 @@ def test_wrong_use_is_refused_before_anything_is_written(arguments, said, photos
     code, _, err = bench(*given, "--out", tmp_path / "x")
     assert (code, said in err) == (2, True), err
     assert list(tmp_path.iterdir()) == [empty]
+
+
+def test_class_conditional_priors_are_measured_under_their_labels(photos, tmp_path):
+    """Where there is none, the image is a failure with its reason; another label is another measurement."""
+    from tests.psc_core.priors.test_discrete import folder_of
+    from tests.psc_core.priors.test_labels import tiny_labelled
+
+    prior = folder_of(tmp_path / "labelled", unet=tiny_labelled())
+    options = ["--codecs", "none", "--prior", prior, "--out", tmp_path / "rd", "--limit", 1]
+    for field in ("tiers=1", "window=8", "restore_samples=2", "restore_steps=1"):
+        options += ["--set", f"archive.{field}"]
+    code, _, said = bench("--images", photos, *options)
+    assert code == 2
+    assert "chelsea.png: InvalidCondition: no class label" in said
+    found = []
+    for label in (3, 4):
+        (tmp_path / "labels.json").write_text(json.dumps({"chelsea.png": label}))
+        code, _, said = bench("--images", photos, *options, "--labels", tmp_path / "labels.json")
+        assert code == 0
+        assert "measurements are from" not in said
+        record = json.loads((tmp_path / "rd.json").read_text())
+        assert record["photographs"]["labels"] == "labels.json"
+        (curve,) = record["mean"].values()
+        found.append(curve[0]["bytes"])
+        assert curve[0]["parameters"] == sum(p.numel() for p in tiny_labelled().parameters())
+    assert found[0] != found[1]

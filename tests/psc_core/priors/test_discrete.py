@@ -130,3 +130,20 @@ def test_a_hub_id_that_nobody_has_says_so(monkeypatch):
     assert asked == [("owner/model", True), ("owner/model", False)]
     with pytest.raises(PriorNotFound, match="neither a folder nor one of photo"):
         psc_core.load_prior("no-such-prior")
+
+
+@pytest.mark.parametrize("arithmetic", ["exact", "float"])
+@pytest.mark.parametrize(
+    ("prediction", "kept"),
+    [("epsilon", lambda sigma: 1.0), ("v_prediction", lambda sigma: 1 / (1 + sigma**2)), ("sample", lambda sigma: 0.0)],
+)
+def test_a_network_that_says_nothing_leaves_the_preconditioning(tmp_path, arithmetic, prediction, kept):
+    """D(x, sigma) of a zero output in closed form: x, x / (1 + sigma^2), and 0."""
+    unet = tiny_unet()
+    for parameter in unet.conv_out.parameters():
+        parameter.data.zero_()
+    folder = folder_of(tmp_path, unet=unet, prediction_type=prediction, clip_sample=False)
+    prior = psc_core.load_prior(folder, arithmetic=arithmetic, device="cpu")
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.02, 1.0, 50.0):
+        assert torch.allclose(prior.denoise(x, sigma), x * kept(sigma), rtol=1e-6)
