@@ -27,6 +27,9 @@ def command(photographs: Path, priors: tuple[str, ...], as_json: bool, **options
     """Report how well the samples of PRIORS (names or folders) know their own error on PHOTOGRAPHS.
 
     PHOTOGRAPHS is a tar or a folder, of which `psc train-prior` would hold out the same part.
+
+    \b
+    Example: psc calibrate-prior photos/ photo my-prior/
     """
     try:
         report = calibrate_prior(photographs, priors, **options)

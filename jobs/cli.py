@@ -29,7 +29,7 @@ _HELP = {
     "report": "A dataset as one HTML page: figures, failures, pictures.",
     "models": "The models that are at hand: kind, size, hashes.",
     "doctor": "What this machine has, and what to do about what is missing.",
-    "demo": "Compress sample photographs, truncate, decode, draw a sheet.",
+    "demo": "Sample photographs compressed, truncated, decoded, drawn.",
     "bench": "Measure: rate and distortion, exactness.",
     "train-prior": "Train a small prior on a folder of images.",
     "calibrate-prior": "How far a prior's samples spread against their true error.",
@@ -50,12 +50,10 @@ _BENCHES = {
     "speed": ("bench_speed", "Exact arithmetic beside float; seconds, calls, memory."),
     "scale": ("bench_scale", "Seconds, memory and seams from small images to many canvases."),
 }
-_EXIT_STATUS = [
-    ("0", "all well"),
-    ("1", 'done, but some inputs failed (psc query DATASET "select * from failures")'),
-    ("2", "nothing done: wrong usage or configuration, or refused"),
-    ("130", "stopped by Ctrl-C after draining; what is committed stays, --resume goes on"),
-]
+_EXIT_STATUS = (
+    "0 all well; 1 done, but some inputs failed; 2 nothing done: wrong use, or refused; 130 stopped by Ctrl-C after "
+    "draining: --resume goes on."
+)
 
 
 def _there(module: str) -> bool:
@@ -95,16 +93,16 @@ class _Psc(_Lazy):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # --help and --version are known; with them this would not fit a screen.
+        self.format_commands(ctx, formatter)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
-            formatter.write_dl(_EXIT_STATUS)
+            formatter.write_text(_EXIT_STATUS)
         with formatter.section("Example"):
-            for line in (
-                "psc compress photos/ archive/ --size 256",
-                "psc truncate archive/ small/ --bpp 0.2",
-                "psc decompress small/ pictures/",
-            ):
-                formatter.write_text(line)
+            formatter.write_text("psc compress photos/ archive/ --size 256")
+            formatter.write_text("psc decompress archive/ pictures/ --bpp 0.2")
 
 
 @click.command(
@@ -117,11 +115,8 @@ class _Psc(_Lazy):
 def psc() -> None:
     """Archives of images as progressive streams, coded by posterior sampling with a diffusion model.
 
-    A DATASET is a folder of Parquet files, one row an image and one column a tier. Lower tiers alone are
-    the same picture at a lower rate, so a rate is chosen after compressing, by reading less. Sources and
-    datasets are paths or URLs (s3://bucket/prefix). Any Parquet tool opens a dataset: DATASET/*.parquet.
-
-    `psc COMMAND --help` shows a command's options with an example.
+    A DATASET is a folder of Parquet files, one row an image and one column a tier. Sources and datasets are
+    paths or URLs (s3://bucket/prefix). `psc COMMAND --help` shows a command's options with an example.
     """
 
 

@@ -36,6 +36,9 @@ def command(photographs: Path, output: Path, as_json: bool, **options: Any) -> N
     """Train a prior on PHOTOGRAPHS (a tar or a folder) and write it to the folder OUTPUT.
 
     A second call with the same --work goes on where the first one stopped.
+
+    \b
+    Example: psc train-prior photos/ my-prior/ --name mine --seconds 3600
     """
     try:
         result = train_prior(photographs, output, **options)

@@ -19,6 +19,7 @@ from pipeline.interrupt import drain_on_interrupt
 from pipeline.plan import ItemsFile, Plan
 from pipeline.results import Result, Tally
 from pipeline.storage import Folder
+from pipeline.telemetry import tell
 
 _POLL = 0.5
 
@@ -84,6 +85,7 @@ def crew(
 def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tally], None]) -> None:
     """Do the shards that have no marker."""
     tally = committed(target, plan)
+    tell(tally)
     progress(tally)
     done = set(commit.committed_shards(target))
     counts = ItemsFile(target, plan)
@@ -91,6 +93,7 @@ def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tal
     try:
         for marker in hands.work(plan, target, tasks):
             tally.add(marker)
+            tell(tally)
             progress(tally)
     finally:
         counts.close()

@@ -4,13 +4,16 @@
 ==========================  =======  =======================================================
 psc_images_total            status   inputs that got a row, by its status
 psc_source_bytes_total               bytes of the inputs
+psc_pixels_total                     pixels of the images that were encoded
 psc_stream_bytes_total               bytes of the streams: image headers and tiers
 psc_codec_seconds_total              wall clock in the codec
 psc_wait_seconds_total               wall clock in which the codec waited for inputs
 psc_denoiser_calls_total             network calls times samples
+psc_job_inputs              state    a gauge: the job's inputs, `planned` and `committed`
 ==========================  =======  =======================================================
 
-They count work, not results: what a killed worker had done is done, and counted, again. The markers sum up results.
+The counters count work, not results: what a killed worker had done is done, and counted, again. The markers, and the
+gauge, sum up results. Images/s, bpp, failures and the time left follow from these (infra/metrics/grafana.json).
 """
 
 from __future__ import annotations
@@ -24,16 +27,20 @@ import numpy as np
 import psc_core
 from pipeline.codec import Codec
 from pipeline.request import Request
+from pipeline.results import Tally
 from pipeline.schema import OK
 
 METRICS = {
     "psc_images_total": "Inputs that got a row, by its status.",
     "psc_source_bytes_total": "Bytes of the inputs.",
+    "psc_pixels_total": "Pixels of the images that were encoded.",
     "psc_stream_bytes_total": "Bytes of the streams.",
     "psc_codec_seconds_total": "Wall clock in the codec, in seconds.",
     "psc_wait_seconds_total": "Wall clock in which the codec waited for inputs, in seconds.",
     "psc_denoiser_calls_total": "Network calls times samples.",
 }
+
+JOB_INPUTS = "psc_job_inputs"
 
 
 class Meter:
@@ -75,6 +82,7 @@ class Meter:
         self._count("psc_source_bytes_total", row.get("source_bytes") or 0)
         if row["status"] == OK:
             self._count("psc_stream_bytes_total", row["bytes"])
+            self._count("psc_pixels_total", row["width"] * row["height"])
             self._count("psc_denoiser_calls_total", row["nfe"] or 0)
 
     def figures(self) -> dict[str, float]:
@@ -84,6 +92,18 @@ class Meter:
     def _count(self, name: str, value: float, **tags: str) -> None:
         if value > 0 and self._counters:
             self._counters[name].inc(value, tags=tags)
+
+
+def tell(tally: Tally) -> None:
+    """How far a job is, for Ray's metrics; nothing where Ray does not run."""
+    if not _counters():
+        return
+    if JOB_INPUTS not in _made:
+        from ray.util.metrics import Gauge
+
+        _made[JOB_INPUTS] = Gauge(JOB_INPUTS, "Inputs of the job, planned and committed.", tag_keys=("state",))
+    for state, count in (("planned", tally.plan.items), ("committed", tally.rows)):
+        _made[JOB_INPUTS].set(count, tags={"state": state})
 
 
 _made: dict[str, Any] = {}

@@ -22,6 +22,8 @@ from pipeline.results import Tally
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
 
+SCREEN = 42
+"""Lines that a screen shows."""
 PROMISED = {
     "compress": {
         "src": None,
@@ -128,6 +130,66 @@ PROMISED = {
     },
     "doctor": {"--store": None, "--json": False},
     "query": {"dataset": None, "sql": None, "--format": "table", "--out": None, "--json": False},
+    "demo": {"out": "demo-output", "--size": 128, "--profile": "archive", "--workers": None, "--json": False},
+    "train-prior": {
+        "photographs": None,
+        "output": None,
+        "--work": None,
+        "--start": None,
+        "--config": None,
+        "--iterations": 0,
+        "--seconds": 0.0,
+        "--batch": 32,
+        "--learning-rate": 5e-4,
+        "--ema": 0.999,
+        "--seed": 0,
+        "--name": "photo",
+        "--data-note": None,
+        "--device": "auto",
+        "--compile": None,
+        "--threads": 0,
+        "--json": False,
+    },
+    "calibrate-prior": {
+        "photographs": None,
+        "priors": None,
+        "--every": False,
+        "--images": 40,
+        "--windows": 50,
+        "--rows": (24, 96, 384),
+        "--samples": 8,
+        "--steps": 12,
+        "--arithmetic": "float",
+        "--json": False,
+    },
+    "bench exact": {
+        "--prior": "photo",
+        "--profile": "archive",
+        "--side": 32,
+        "--set": None,
+        "--python": None,
+        "--quick": False,
+        "--resume": False,
+        "--out": "results/exact.json",
+        "--json": False,
+    },
+    "bench scale": {
+        "--prior": "photo",
+        "--profile": "archive",
+        "--set": None,
+        "--size": ("256x256", "1024x768", "2048x1536", "4000x3000"),
+        "--out": "results/scale.json",
+        "--json": False,
+    },
+    "bench speed": {
+        "--prior": "photo",
+        "--profile": "archive",
+        "--size": (64, 128, 256),
+        "--threads": (1, 2),
+        "--repeat": 9,
+        "--out": "results/speed.json",
+        "--json": False,
+    },
 }
 
 
@@ -154,7 +216,9 @@ def last_json(out: str) -> dict:
 
 @pytest.mark.parametrize("verb", PROMISED)
 def test_names_and_defaults_are_frozen(verb):
-    command = cli.psc.get_command(click.Context(cli.psc), verb)
+    command = cli.psc
+    for name in verb.split():
+        command = command.get_command(click.Context(command), name)
     found = {}
     for parameter in command.params:
         name = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.name
@@ -165,9 +229,9 @@ def test_names_and_defaults_are_frozen(verb):
 
 @pytest.mark.parametrize("verb", PROMISED)
 def test_help_fits_a_screen_and_shows_an_example(capfd, verb):
-    code, out, _ = psc(capfd, verb, "--help")
+    code, out, _ = psc(capfd, *verb.split(), "--help")
     assert code == 0
-    assert len(out.splitlines()) <= 45
+    assert len(out.splitlines()) <= SCREEN
     assert max(map(len, out.splitlines())) <= 80
     assert f"Example: psc {verb}" in out
 
@@ -175,10 +239,17 @@ def test_help_fits_a_screen_and_shows_an_example(capfd, verb):
 def test_help_lists_what_is_there(capfd):
     code, out, _ = psc(capfd, "--help")
     assert code == 0
+    assert len(out.splitlines()) <= SCREEN
+    assert max(map(len, out.splitlines())) <= 80
+    assert "Example:\n  psc compress" in out
     for verb in PROMISED:
-        assert f"\n  {verb}" in out
-    for absent in cli._HELP.keys() - PROMISED.keys() - {"bench"}:
-        assert (f"\n  {absent}" in out) == cli._there(cli._MODULES[absent])
+        assert f"\n  {verb.split()[0]}" in out
+
+
+def test_every_verb_has_made_its_promises():
+    verbs = {*cli._MODULES, *(f"bench {name}" for name in cli._BENCHES)}
+    # tests/jobs/test_bench_rd.py holds that one to its own.
+    assert verbs == PROMISED.keys() | {"bench rd"}
 
 
 def test_help_imports_nothing_heavy():

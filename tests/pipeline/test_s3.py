@@ -17,6 +17,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import JobFailed, SourceNotFound
 from pipeline.extend import extend
 from pipeline.rates import truncate
+from pipeline.reach import StoreRefuses
 from pipeline.restore import decompress
 from pipeline.retry import retry
 from pipeline.run import compress
@@ -179,7 +180,7 @@ def test_an_endpoint_that_takes_nothing_more(ray_session, proxy, codec, source, 
 def test_a_wrong_secret_is_said_before_anything_is_done(proxy, source, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     fsspec.filesystem("s3").clear_instance_cache()
-    with pytest.raises(PermissionError):
+    with pytest.raises(StoreRefuses, match="AWS_SECRET_ACCESS_KEY"):
         compress("s3://psc/src", "s3://psc/ds", paper(), codec=FakeCodec())
 
 

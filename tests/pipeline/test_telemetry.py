@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset import Dataset
-from pipeline.telemetry import METRICS
+from pipeline.telemetry import JOB_INPUTS, METRICS
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 
@@ -46,16 +47,19 @@ def test_a_marker_says_where_the_time_went(tmp_path):
 def test_prometheus_finds_the_counters(tmp_path):
     make_images(tmp_path / "src", 12)
     (tmp_path / "src" / "broken.jpg").write_bytes(b"no")
-    command = [sys.executable, "-c", SCRAPE, tmp_path / "src", tmp_path / "ds", str(len(METRICS) + 1)]
+    command = [sys.executable, "-c", SCRAPE, tmp_path / "src", tmp_path / "ds", str(len(METRICS) + 3)]
     said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=200).stdout
     found = {}
     for line in said.splitlines():
         if line.startswith("ray_psc_"):
-            status = "-" + line.split('status="')[1].split('"')[0] if 'status="' in line else ""
+            tag = re.search(r'(?:status|state)="(\w+)"', line)
+            status = f"-{tag[1]}" if tag else ""
             found[line.split("{")[0].removeprefix("ray_") + status] = float(line.rsplit(" ", 1)[1])
-    assert {name.split("-")[0] for name in found} == METRICS.keys()
+    assert {name.split("-")[0] for name in found} == METRICS.keys() | {JOB_INPUTS}
+    assert found[f"{JOB_INPUTS}-planned"] == found[f"{JOB_INPUTS}-committed"] == 13
     assert found["psc_images_total-ok"] == 12
     assert found["psc_images_total-unknown_format"] == 1
     assert found["psc_stream_bytes_total"] == Dataset.open(str(tmp_path / "ds")).tally().bytes
+    assert found["psc_pixels_total"] == Dataset.open(str(tmp_path / "ds")).tally().pixels
     assert found["psc_source_bytes_total"] == sum(p.stat().st_size for p in (tmp_path / "src").iterdir())
     assert 12 * 0.3 <= found["psc_codec_seconds_total"] < 30
