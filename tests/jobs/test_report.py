@@ -19,7 +19,7 @@ from jobs.report import report
 from pipeline.errors import BadRequest
 from pipeline.pictures import picture
 from tests.jobs.chromium import CHROMIUM, Page, chromium, opened
-from tests.pipeline.build import make_dataset
+from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
 from tests.pipeline.fake import FakeCodec, paper
 
@@ -296,6 +296,20 @@ def test_prompts_and_labels_are_shown(page):
     text = jobs.page.render(opened, figures(opened), replace(found, shown=given), told=told)
     assert "Prompt: <q>a &lt;b&gt;cat&lt;/b&gt;</q>" in text
     assert "Class 7" in text
+
+
+def test_an_object_store_and_a_dataset_under_way(tmp_path):
+    import fsspec
+
+    make_images(tmp_path / "src", 6)
+    for shards, state in ((None, "complete"), ([0, 2], "unfinished: 2 of 3 shards"), ([], "unfinished: 0 of 3 shards")):
+        url = f"memory://report-{len(shards or '')}-{state[:2]}"
+        plan, encoder = plan_dataset(tmp_path / "src", url)
+        run_shards(plan, encoder, url, shards)
+        found = report(url, f"{url}/page.html", codec=FakeCodec(), images=3)
+        text = fsspec.filesystem("memory").cat_file(f"/{url[9:]}/page.html").decode()
+        assert state in text
+        assert found["originals"] == min(3, found["images"])
 
 
 def test_nothing_but_a_page_is_replaced(page, tmp_path):
