@@ -5,8 +5,9 @@
 
 Builds guided-diffusion's own network in small configurations, with every layer that its published models have, fills
 it with random weights, saves its state dict, loads that file as a prior, and compares both networks' outputs in
-float32. Status 1 if they differ by 1e-4 or more. ``--record FILE`` writes the shapes of the tensors and some of
-guided-diffusion's outputs, which tests/psc_core/priors/test_adm.py compares with where there is no checkout.
+float32. Status 1 if they differ by 1e-4 or more. The published models' whole networks are converted too, without
+values: every tensor must find its place, and no flags be needed. ``--record FILE`` writes the shapes of the tensors and
+some of guided-diffusion's outputs, which tests/psc_core/priors/test_adm.py compares with where there is no checkout.
 """
 
 from __future__ import annotations
@@ -102,11 +103,7 @@ def converted(path: Path, case: str) -> tuple[Tensor, Tensor]:
 
 def original(case: str) -> tuple[dict[str, Tensor], Tensor]:
     """guided-diffusion's own network: its weights, and the three channels of its output that predict the noise."""
-    from guided_diffusion.script_util import create_model, model_and_diffusion_defaults
-
-    names = create_model.__code__.co_varnames[: create_model.__code__.co_argcount]
-    flags = {name: value for name, value in (model_and_diffusion_defaults() | flags_of(case)).items() if name in names}
-    model = create_model(**flags).eval()
+    model = _create(flags_of(case)).eval()
     model.load_state_dict(random_weights({name: tensor.shape for name, tensor in model.state_dict().items()}))
     x, label = noisy_image(case), label_of(case)
     classes = {} if label is None else {"y": torch.tensor([label] * len(x))}
@@ -132,6 +129,40 @@ def compare(case: str) -> tuple[float, dict[str, Any]]:
     return difference, {"shapes": {name: list(tensor.shape) for name, tensor in weights.items()}, "values": values}
 
 
+def published() -> None:
+    """guided-diffusion's networks as its README builds them, on torch's meta device, named as their files."""
+    from psc_core.priors.adm_checkpoint import flags_of, shape_of
+    from psc_core.priors.adm_layout import unet_of
+
+    common = {"attention_resolutions": "32,16,8", "learn_sigma": True, "resblock_updown": True, "num_channels": 256,
+              "num_res_blocks": 2, "use_scale_shift_norm": True, "class_cond": True}  # fmt: skip
+    heads = {"num_head_channels": 64}
+    models = {
+        64: heads | {"num_channels": 192, "num_res_blocks": 3, "use_new_attention_order": True},
+        128: {"num_heads": 4},
+        256: heads,
+        512: heads,
+    }
+    for size, own in models.items():
+        path = Path(f"{size}x{size}_diffusion.pt")
+        with torch.device("meta"):
+            state = _create(common | own | {"image_size": size}).state_dict()
+        shape = shape_of(state, path)
+        model = unet_of(state, shape, flags_of(path, shape), path)
+        dropped = 3 * state["out.2.weight"][0].numel() + 3
+        count, kept = (sum(p.numel() for p in tensors) for tensors in (state.values(), model.parameters()))
+        if count != kept + dropped:
+            raise SystemExit(f"{path}: {count} parameters became {kept}")
+        print(f"{path}: all {count / 1e6:.1f} M parameters have their place", flush=True)
+
+
+def _create(given: Mapping[str, Any]) -> Any:
+    from guided_diffusion.script_util import create_model, model_and_diffusion_defaults
+
+    names = create_model.__code__.co_varnames[: create_model.__code__.co_argcount]
+    return create_model(**{k: v for k, v in (model_and_diffusion_defaults() | dict(given)).items() if k in names})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("checkout", type=Path, help="a checkout of openai/guided-diffusion")
@@ -141,6 +172,7 @@ def main() -> int:
     if not (checkout / "guided_diffusion" / "script_util.py").is_file():
         parser.error(f"{checkout} is no checkout of guided-diffusion: guided_diffusion/script_util.py is not in it")
     sys.path[:0] = [str(checkout), str(Path(__file__).parent.parent)]
+    published()
     found = {case: compare(case) for case in CASES}
     if arguments.record:
         short = {case: entry for case, (_, entry) in found.items() if len(entry["shapes"]) < 250}

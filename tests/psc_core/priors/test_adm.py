@@ -16,7 +16,11 @@ import torch
 import psc_core
 from infra import adm_check
 from psc_core.errors import InvalidPrior
-from psc_core.priors.adm_checkpoint import Flags, flags_of, shape_of
+from psc_core.exact.backends import backend_names, known_answer
+from psc_core.exact.guard import ExactGuard
+from psc_core.exact.unet import ExactUNet
+from psc_core.priors.adm_checkpoint import Flags, flags_of, read_tensors, shape_of
+from psc_core.priors.adm_layout import unet_of
 from tests.psc_core.photographs import photograph
 
 RECORD = json.loads((Path(__file__).parent / "adm.json").read_text())["cases"]
@@ -44,6 +48,24 @@ def test_the_network_is_guided_diffusions(tmp_path, case):
     plain, exact = adm_check.converted(checkpoint(tmp_path, case), case)
     assert difference(plain, case) < adm_check.LIMIT
     assert float((exact - plain).norm() / plain.norm()) < 0.03
+
+
+def test_exact_operators_alone_and_the_same_bits_on_every_backend(tmp_path):
+    """The layers that published models have: resampling residual blocks around attention, scaled and shifted norms."""
+    path = checkpoint(tmp_path, "64x64_diffusion")
+    state = read_tensors(path)
+    shape = shape_of(state, path)
+    model = unet_of(state, shape, flags_of(path, shape), path)
+    x = adm_check.noisy_image("64x64_diffusion")[:1, :, :16, :16].permute(0, 2, 3, 1).contiguous()
+    outputs = {}
+    for name in filter(known_answer, backend_names()):
+        net = ExactUNet(model, backend=name)
+        embedding = net.embed(adm_check.TIMESTEP, 417)
+        with ExactGuard():
+            outputs[name] = net(x, embedding)
+    assert len(outputs) > 1
+    first = next(iter(outputs.values()))
+    assert all(torch.equal(out, first) for out in outputs.values()), outputs.keys()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +102,8 @@ def test_a_photograph_comes_back_bit_for_bit(tmp_path):
     prior = psc_core.load_prior(path, device="cpu")
     assert (prior.native_size, prior.multiple) == (32, 2)
     image = photograph("coffee", 40, 32)
-    stream = psc_core.encode(image, prior, psc_core.get_profile("archive", tiers=2, window=8))
+    few = {"samples": 2, "first_steps": 2, "steps": 1, "restore_samples": 2, "restore_steps": 1}
+    stream = psc_core.encode(image, prior, psc_core.get_profile("archive", tiers=2, window=8, **few))
     again = psc_core.load_prior(str(path), device="cpu")
     decoded = psc_core.decode(psc_core.Stream.from_bytes(stream.to_bytes()), again)
     assert np.array_equal(decoded, psc_core.decode(stream, prior))
