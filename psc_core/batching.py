@@ -47,20 +47,20 @@ def batches(work: Sequence[Work], prior: Prior, profile: Profile) -> Iterator[li
             yield items[start : start + count]
 
 
-def alike(streams: Sequence[Stream], restore: str) -> list[list[Work]]:
+def alike(streams: Sequence[Stream]) -> list[list[Work]]:
     """Canvases that replay in lockstep: of one profile, seed and number of chunks; or those of one joint image."""
     work: dict[tuple, list[Work]] = {}
     for i, stream in enumerate(streams):
-        together = joint(stream, restore)
+        together = joint(stream)
         for item in work_of(i, stream.image, stream.shared.profile):
             key = (i,) if together else (stream.shared.profile.digest, stream.shared.seed, held(stream, item.key))
             work.setdefault(key, []).append(item)
     return list(work.values())
 
 
-def joint(stream: Stream, restore: str) -> bool:
-    """Whether an image's canvases are restored together; guidance by gradients takes a canvas at a time."""
-    return restore == "mean" and stream.canvases > 1 and stream.shared.profile.codec == "structured"
+def joint(stream: Stream) -> bool:
+    """Whether an image's canvases are restored together; the other codecs take a canvas at a time."""
+    return stream.canvases > 1 and stream.shared.profile.codec == "structured"
 
 
 def held(stream: Stream, canvas: int) -> tuple[int, ...]:

@@ -129,8 +129,9 @@ def decode_batch(
     Args:
         prior: the one that encoded them (same fingerprint, same arithmetic).
         tier: decode tiers 0..tier only; None for all that the streams hold.
-        restore: "mean" (low distortion; exact where the arithmetic is) or "perceptual" (by gradients, in float). DiffC
-            has "flow" (DiffC-F, its "perceptual") and "ancestral" (DiffC-A) too, all of them exact.
+        restore: "mean" (low distortion) or "perceptual" (natural detail; of the paper's profiles by gradients, in
+            float, all else exact where the arithmetic is). DiffC has "flow" (DiffC-F, its "perceptual") and "ancestral"
+            (DiffC-A) too.
 
     Raises:
         WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
@@ -151,12 +152,12 @@ def decode_to_model(
         _check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
     outputs = [_blank(s, prior) for s in chosen]
-    for items in alike(chosen, restore):
+    for items in alike(chosen):
         shared = chosen[items[0].image].shared
-        if joint(chosen[items[0].image], restore):
+        if joint(chosen[items[0].image]):
             pieces = _pieces(items, chosen, prior, shared)
             given, profile = prior.conditioned(items[0].condition), cast("ArchiveProfile", shared.profile)
-            outputs[items[0].image][:] = Mosaic(given, profile, pieces, shared.seed).restore()
+            outputs[items[0].image][:] = Mosaic(given, profile, pieces, shared.seed).restore(restore)
             continue
         for batch in batches(items, prior, shared.profile):
             part = partial(_decode_canvases, streams=chosen, prior=prior, shared=shared, restore=restore)

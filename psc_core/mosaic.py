@@ -18,7 +18,7 @@ from psc_core.exact.noise import NoiseKey, normal
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import Noise, ddrm
-from psc_core.structured import RESTORING, Piece, fresh_samples, restoring_levels
+from psc_core.structured import RESTORING, Piece, Restoration, restoration
 
 MARGIN = 32
 """Pixels of the neighbours that the network sees around a canvas."""
@@ -37,16 +37,15 @@ class Mosaic:
         self.margin = MARGIN if prior.scale == 1 else LATENT_MARGIN
         self.tiers = min(p.tiers for p in pieces)
 
-    def restore(self) -> Tensor:
-        """The mean of posterior samples, in model space: (C, H, W)."""
-        p = self.profile
-        sigmas = restoring_levels(p, self.tiers)
+    def restore(self, how: str) -> Tensor:
+        """The ``mean`` of posterior samples, or one ``perceptual`` sample, in model space: (C, H, W)."""
+        plan = restoration(self.profile, self.tiers, how)
         start = self._project(self._compose([piece.estimate for piece in self.pieces]))
         total = torch.zeros_like(start, dtype=torch.float64)
-        for sample in range(p.restore_samples):
-            x = ddrm(self._denoise, self._project, self._noise(sample), sigmas, p.restore_eta, start)
+        for sample in range(plan.samples):
+            x = ddrm(self._denoise, self._project, self._noise(plan, sample), plan.sigmas, plan.eta, start)
             total = total + fixed.to_grid(x)
-        mean = (total / torch.full_like(total, float(p.restore_samples))).round()
+        mean = (total / torch.full_like(total, float(plan.samples))).round()
         return fixed.from_grid(mean)[0]
 
     def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
@@ -67,10 +66,9 @@ class Mosaic:
             parts.append(piece.cells.project(x[None], self.profile.inset)[0, 0])
         return self._compose(parts)
 
-    def _noise(self, sample: int) -> Noise:
+    def _noise(self, plan: Restoration, sample: int) -> Noise:
         """The noise that a canvas alone would draw, side by side."""
-        fresh = fresh_samples(self.profile.restore_samples)
-        which, sign = sample % fresh, 1.0 if sample < fresh else -1.0
+        which, sign = sample % plan.fresh, 1.0 if sample < plan.fresh else -1.0
 
         def draw(step: int) -> Tensor:
             parts = []

@@ -139,7 +139,11 @@ class ArchiveProfile(Profile):
     restore_heat: float = 0.5
     restore_cold: float = 0.1
     restore_eta: float = 1.0
-    perceptual_steps: int = 100
+    perceptual_steps: int = 25
+    perceptual_heat: float = 2.0
+    """``perceptual`` restoration, one posterior sample: first noise level over the step."""
+    perceptual_cold: float = 0.02
+    perceptual_eta: float = 0.8
 
     def check(self) -> None:
         super().check()

@@ -18,15 +18,12 @@ from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import Noise, ddrm
-from psc_core.samplers.pigdm import pigdm
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
 from psc_core.variance import initial_variance, posterior_variance
 from psc_core.windows import WindowBasis
 
-_SENSING, RESTORING, _GUIDING = range(3)
-_LATENT_TAIL = 5
-"""Last steps of the perceptual restoration of latents that run without guidance (PSC Appendix A)."""
+_SENSING, RESTORING = range(2)
 
 
 class Piece(NamedTuple):
@@ -90,10 +87,11 @@ class StructuredCanvases:
         return Piece(canvas, self.cells.alone(index), self.estimate[index], self.tier)
 
     def restore(self, how: str) -> Tensor:
-        """``mean`` of samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
-        if how == "mean":
-            return _image_mean(self._restored())
-        return self._guided()
+        """The ``mean`` of samples (low distortion), or one ``perceptual`` sample: (B, C, H, W)."""
+        plan = restoration(self.profile, self.tier, how)
+        start = self.estimate[:, None].expand(-1, plan.samples, *self.shape)
+        draw = self._noise(plan.samples, RESTORING, fresh=plan.fresh)
+        return _image_mean(self._draw(draw, plan.sigmas, plan.eta, start))
 
     def _sense(self, step: float) -> Tensor:
         """Posterior samples given the cells: warm-started from the last ones, re-noised to about their own error."""
@@ -103,25 +101,9 @@ class StructuredCanvases:
         high = step * (p.first_heat if self.samples is None else p.heat)
         return self._draw(self._noise(p.samples, _SENSING), karras(steps, high, step * p.cold), p.eta, start)
 
-    def _restored(self) -> Tensor:
-        p = self.profile
-        start = self.estimate[:, None].expand(-1, p.restore_samples, *self.shape)
-        draw = self._noise(p.restore_samples, RESTORING, fresh=fresh_samples(p.restore_samples))
-        return self._draw(draw, restoring_levels(p, self.tier), p.restore_eta, start)
-
     def _draw(self, draw: Noise, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
         flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, self._project(start.flatten(0, 1)))
         return flat.view(start.shape)
-
-    def _guided(self) -> Tensor:
-        sigmas = karras(self.profile.perceptual_steps, self.prior.sigma_max, self.prior.sigma_min)
-        return pigdm(
-            self.prior.denoise_differentiably,
-            lambda x: self._project(x) - x,
-            self._noise(1, _GUIDING),
-            sigmas,
-            unguided_tail=0 if self.prior.scale == 1 else _LATENT_TAIL,
-        )
 
     def _noise(self, count: int, purpose: int, *, fresh: int | None = None) -> Noise:
         """Noise of ``count`` samples of every canvas, a step at a time; those after ``fresh`` mirror the first."""
@@ -150,15 +132,31 @@ def step_of(profile: ArchiveProfile, tier: int) -> float:
     return step
 
 
-def restoring_levels(profile: ArchiveProfile, tiers: int) -> tuple[float, ...]:
-    """Noise levels of the ``mean`` restoration of a stream of so many tiers."""
-    step = step_of(profile, tiers - 1)
-    return karras(profile.restore_steps, step * profile.restore_heat, step * profile.restore_cold)
+class Restoration(NamedTuple):
+    """How a picture is drawn from what is known: from how many samples, over which noise levels."""
+
+    samples: int
+    sigmas: tuple[float, ...]
+    eta: float
+
+    @property
+    def fresh(self) -> int:
+        """How many samples draw noise; the others take its negative, which cancels odd errors."""
+        return self.samples - self.samples // 2
 
 
-def fresh_samples(count: int) -> int:
-    """How many of ``count`` restored samples draw noise; the others take its negative, which cancels odd errors."""
-    return count - count // 2
+def restoration(profile: ArchiveProfile, tiers: int, how: str) -> Restoration:
+    """Of a stream of so many tiers: ``mean``, or ``perceptual``.
+
+    A mean of samples with all noise fresh is near the image; one sample that keeps some of its noise is a member of the
+    posterior, with its detail.
+    """
+    p, step = profile, step_of(profile, tiers - 1)
+    if how == "mean":
+        levels = karras(p.restore_steps, step * p.restore_heat, step * p.restore_cold)
+        return Restoration(p.restore_samples, levels, p.restore_eta)
+    levels = karras(p.perceptual_steps, step * p.perceptual_heat, step * p.perceptual_cold)
+    return Restoration(1, levels, p.perceptual_eta)
 
 
 def _ordered_mean(z_BSK: Tensor) -> Tensor:

@@ -43,6 +43,11 @@ def test_no_border_shows_and_distortion_falls(prior, stream, monkeypatch):
     assert errors[0] < errors[1]
 
 
+def test_no_border_shows_in_a_perceptual_restoration(prior, stream):
+    original, sample = photograph("astronaut", 128, 100), psc_core.decode(stream, prior, restore="perceptual")
+    assert abs(border_gradient(sample, (64,)) - border_gradient(original, (64,))) < 0.5
+
+
 def test_pixels_do_not_depend_on_the_company(prior, stream):
     other = psc_core.encode(photograph("coffee", 64, 64), prior, PROFILE)
     wanted = psc_core.decode(stream, prior)

@@ -15,7 +15,7 @@ from tests.psc_core.exact import tiny
 from tests.psc_core.photographs import photograph
 
 SMALL = {
-    "archive": {"tiers": 2, "samples": 2, "restore_samples": 2, "restore_steps": 1},
+    "archive": {"tiers": 2, "samples": 2, "restore_samples": 2, "restore_steps": 1, "perceptual_steps": 2},
     "diffc": {"tiers": 2, "candidates": 6, "chunk_bits": 4, "first_steps": 3, "steps": 1, "window": 8},
     "paper": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
     "paper-latent": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
@@ -37,6 +37,8 @@ def test_encoding_and_decoding_run_exact_operators_alone(prior, profile, monkeyp
     with ExactGuard() as guard:
         stream = psc_core.encode(image, loaded, psc_core.get_profile(profile, **SMALL[profile]))
         guarded = psc_core.decode(stream, loaded)
+        if profile in ("archive", "diffc"):
+            psc_core.decode(stream, loaded, restore="perceptual")
     get_backend.cache_clear()
     assert guard.seen["mm"] + guard.seen["bmm"] > 20
     np.testing.assert_array_equal(guarded, psc_core.decode(stream, loaded))
@@ -46,7 +48,9 @@ def test_several_canvases_restored_together_are_exact():
     prior = psc_core.load_prior("gaussian", device="cpu")
     profile = psc_core.get_profile("archive", canvas=32, **SMALL["archive"])
     with ExactGuard():
-        psc_core.decode(psc_core.encode(photograph("coffee", 40, 20), prior, profile), prior)
+        stream = psc_core.encode(photograph("coffee", 40, 20), prior, profile)
+        for restore in ("mean", "perceptual"):
+            psc_core.decode(stream, prior, restore=restore)
 
 
 @pytest.mark.parametrize("backend", TORCH_BACKENDS)
