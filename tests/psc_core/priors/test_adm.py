@@ -119,6 +119,7 @@ def test_weights_and_flags_are_in_the_fingerprint(tmp_path):
         return psc_core.load_prior(path, device="cpu").fingerprint
 
     first = fingerprint(tmp_path / "a")
+    assert psc_core.load_prior(tmp_path / "a" / f"{UNCONDITIONAL}.pt", device="cpu").name == f"{UNCONDITIONAL}.pt"
     assert fingerprint(tmp_path / "b") == first
     assert fingerprint(tmp_path / "half", lambda s: {k: v.half() for k, v in s.items()}) != first
     assert fingerprint(tmp_path / "c", noise_schedule="cosine") != first

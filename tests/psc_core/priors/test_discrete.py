@@ -75,7 +75,9 @@ def test_a_photograph_comes_back_bit_for_bit_through_a_pipeline_folder(tmp_path)
 
 
 def test_both_layouts_and_the_schedule_are_in_the_fingerprint(tmp_path):
-    one = psc_core.load_prior(folder_of(tmp_path / "one"), device="cpu").fingerprint
+    prior = psc_core.load_prior(folder_of(tmp_path / "one"), device="cpu")
+    assert prior.name == "one", "streams do not depend on where the model is"
+    one = prior.fingerprint
     flat = tmp_path / "flat"
     tiny_unet().save_pretrained(flat)
     DDPMScheduler().save_pretrained(flat)
