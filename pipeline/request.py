@@ -103,7 +103,9 @@ class Request:
         option = "--labels" if self.labels else "--captioner" if self.captioner else "--captions"
         given = "label" if self.labels else "text" if self.captions or self.captioner else takes
         if given != takes:
-            said = {"text": "text prompts (--captions)", "label": "class labels (--labels)"}.get(takes or "", "neither")
+            said = {"text": "text prompts (--captions)", "label": "class labels (--labels)"}.get(
+                takes or "", "neither prompts nor labels"
+            )
             raise BadRequest(f"{option}: prior {prior.name!r} takes {said}")
 
     def get_profile(self) -> psc_core.Profile:
