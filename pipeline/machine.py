@@ -123,13 +123,31 @@ def _coding() -> Iterator[Finding]:
 
 
 def _priors() -> Iterator[Finding]:
-    from psc_core.priors import load_prior, prior_names
+    from psc_core.priors import PRIORS_VARIABLE, prior_names
 
     for name in prior_names():
+        yield _prior(name, needed=True)
+    folder = os.environ.get(PRIORS_VARIABLE)
+    if folder and not os.path.isdir(folder):
+        fix = f"point {PRIORS_VARIABLE} to a folder of priors, or unset it"
+        yield Finding("priors", PRIORS_VARIABLE, MISSING, f"{folder} is no folder", fix)
+    elif folder:
+        for name in sorted(os.listdir(folder)):
+            yield _prior(name, needed=False)
+
+
+def _prior(name: str, *, needed: bool) -> Finding:
+    from psc_core.errors import PscError
+    from psc_core.priors import load_prior
+
+    try:
         prior = load_prior(name)
-        backend = getattr(prior, "backend", "")
-        said = f"fingerprint {prior.fingerprint}" + (f", backend {backend}" if backend else "")
-        yield Finding("priors", name, OK, said, needed=True)
+    except (PscError, OSError) as error:
+        fix = "install the package again: pip install psc-archive" if needed else "mend that prior, or take it away"
+        return Finding("priors", name, BROKEN, " ".join(str(error).split())[:200], fix, needed)
+    backend = getattr(prior, "backend", "")
+    said = f"fingerprint {prior.fingerprint}" + (f", backend {backend}" if backend else "")
+    return Finding("priors", name, OK, said, needed=needed)
 
 
 def _codecs() -> Iterator[Finding]:

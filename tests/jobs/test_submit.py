@@ -154,6 +154,8 @@ def test_a_job_compresses_with_a_prior_that_came_along(cluster, tmp_path, tiny_p
     assert (ended["status"], "1 inputs have no stream: 1 unknown_format" in found.stdout) == ("FAILED", True)
     assert "4/4 images" in found.stdout
     assert f"job {ended['job_id']} is on the cluster" in found.stderr
+    # It was that cluster's own driver, and started none for itself.
+    assert submission.connect(cluster).get_job_info(ended["job_id"]).driver_info is not None
     dataset = Dataset.open(str(tmp_path / "ds"))
     assert dataset.complete
     assert dataset.tally().status == {"ok": 3, "unknown_format": 1}

@@ -13,6 +13,7 @@ from jobs.doctor import doctor, lines
 from pipeline import machine
 from pipeline.machine import BROKEN, MISSING, OK, Finding, examine, usable
 from psc_core.exact import backends, compiled
+from psc_core.priors import PRIORS_VARIABLE
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
@@ -79,6 +80,17 @@ def test_what_is_not_installed_says_what_to_install(monkeypatch):
     assert "ray[default]" in named["ray"].fix
     assert not usable(list(named.values()))
     assert usable([named["s3fs"], named["range coder"]])
+
+
+def test_priors_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("psc_core.priors.prior_names", lambda: ["gaussian"])
+    (tmp_path / "odd").mkdir()
+    monkeypatch.setenv(PRIORS_VARIABLE, str(tmp_path))
+    bundled, odd = machine._priors()
+    assert (bundled.state, odd.name, odd.state, odd.needed) == (OK, "odd", BROKEN, False)
+    assert "prior.json" in odd.found
+    monkeypatch.setenv(PRIORS_VARIABLE, str(tmp_path / "gone"))
+    assert [finding.state for finding in machine._priors()] == [OK, MISSING]
 
 
 def test_too_little_room_is_said():
