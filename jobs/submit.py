@@ -206,6 +206,6 @@ def command(arguments: tuple[str, ...], no_wait: bool, as_json: bool, **options)
     elif no_wait:
         click.echo(ended.job_id)
     if ended.reason:
-        said = f"job {ended.job_id} {ended.status.lower()}, exit status {ended.exit_code}: {ended.reason}"
+        said = f"job {ended.job_id} ended with status {ended.exit_code}: {ended.reason}"
         click.echo(f"psc: {said}", err=True)
     exit_with(ended.exit_code)

@@ -151,7 +151,8 @@ def test_a_job_compresses_with_a_prior_that_came_along(cluster, tmp_path, tiny_p
     found = run(tmp_path, "--address", cluster, "--prior", tiny_prior, "--json", "--", *asked)
     ended = json.loads(found.stdout.splitlines()[-1])
     assert found.returncode == ended["exit_code"] == 1, found
-    assert (ended["status"], "1 inputs have no stream: 1 unknown_format" in found.stdout) == ("FAILED", True)
+    assert (ended["status"], ended["reason"]) == ("FAILED", "1 inputs have no stream: 1 unknown_format")
+    assert found.stderr.endswith(f"psc: job {ended['job_id']} ended with status 1: {ended['reason']}\n")
     assert "4/4 images" in found.stdout
     assert f"job {ended['job_id']} is on the cluster" in found.stderr
     # It was that cluster's own driver, and started none for itself.
@@ -355,6 +356,7 @@ def test_logs_are_whole_when_the_connection_breaks(client):
     [
         ({"status": "FAILED", "driver_exit_code": 2}, 2, "three"),
         ({"status": "FAILED", "driver_exit_code": -9}, 1, "SIGKILL"),
+        ({"status": "FAILED", "driver_exit_code": 1}, 1, "three"),
         ({"status": "FAILED", "driver_exit_code": 127}, 127, "--python"),
         ({"status": "FAILED", "driver_exit_code": None, "message": "Out of nodes\nmore"}, 1, "Out of nodes"),
         ({"status": "STOPPED", "driver_exit_code": None}, 130, "--resume"),
@@ -366,6 +368,21 @@ def test_ends_and_their_reasons(info, code, reason):
     assert ended.exit_code == code
     assert reason in ended.reason
     assert "\n" not in ended.reason
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (
+            ["2 inputs have no stream: 2 io_error", "", "tier  images", "0  3  1.2 kB"],
+            "2 inputs have no stream: 2 io_error",
+        ),
+        (["5 parts, 6 rows, 5 streams: 1 problem"], "done, but not all went well: it says what, above"),
+    ],
+)
+def test_inputs_that_failed_are_the_reason(lines, reason):
+    about = SimpleNamespace(status=submission_status("FAILED"), driver_exit_code=1, message="")
+    assert submission.outcome("job", about, lines).reason == reason
 
 
 def test_the_end_of_a_traceback_says_most():
