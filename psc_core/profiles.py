@@ -184,7 +184,7 @@ class DiffCProfile(Profile):
     """Steps of tier 0."""
     steps: int = 2
     """Steps of every later tier, and cut points of every tier."""
-    chunk_bits: int = 10
+    chunk_bits: int = 12
     """Expected bits of a chunk of the reverse channel coder."""
     candidates: int = 16
     """Binary logarithm of how many candidates a chunk is searched in."""

@@ -66,7 +66,7 @@ def test_the_second_decoder_knows_nothing_of_this_project():
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("gaussian")])
 def test_golden_streams_decode_to_the_released_pixels(name):
-    stream, released = parsed(name), json.loads((GOLDEN / f"{name}.json").read_text())
+    stream, released = parsed(name), _released(name)
     decoded = DECODERS[stream.profile["name"]](stream, gaussian)
     hashes = {f"tier {k}": hashlib.sha256(pixels.tobytes()).hexdigest() for k, pixels in enumerate(decoded)}
     assert hashes == released
@@ -97,7 +97,7 @@ def test_the_bundled_prior_reaches_the_states_of_its_golden_stream(network):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("photo")])
 def test_golden_streams_of_the_bundled_prior_decode_to_the_released_pixels(name, network):
-    stream, released = parsed(name), json.loads((GOLDEN / f"{name}.json").read_text())
+    stream, released = parsed(name), _released(name)
     decoded = DECODERS[stream.profile["name"]](stream, network)
     hashes = {f"tier {k}": hashlib.sha256(pixels.tobytes()).hexdigest() for k, pixels in enumerate(decoded)}
     assert hashes == released
@@ -158,6 +158,12 @@ def test_every_changed_byte_and_every_cut_is_seen(name):
         cut = container.parse(data[:end], PROFILES, cut=True)
         assert [len(t) for t in cut.tiers] == [len(t.chunks) for t in _software(data[:end]).tiers]
         assert all(whole.tiers[k][: len(t)] == t for k, t in enumerate(cut.tiers))
+
+
+def _released(name: str) -> dict[str, str]:
+    """Hashes of the pixels of each tier, restored by the mean."""
+    hashes = json.loads((GOLDEN / f"{name}.json").read_text())
+    return {key: value for key, value in hashes.items() if key.startswith("tier")}
 
 
 def _software(data: bytes) -> psc_core.Stream:

@@ -34,7 +34,7 @@ from psc_core.windows import WindowBasis
 _FILLING, _RESTORING = 0, 1
 _GRID = 2.0**fixed.PIXEL_BITS
 _LIMIT = 2.0**23
-_ASKED = 0.25
+_ASKED = 0.6
 """A band's variance is corrected once it is expected to be this near to the threshold."""
 _MOST = 127.0
 """Variance over that of the noise: more is never needed, and the search's sums are bounded by it."""
@@ -92,7 +92,7 @@ class DiffCCanvases:
         chunks = [cut(self.bands.starts, v, s, self.profile.chunk_bits) for v, s in zip(variance, sent, strict=True)]
         samples = self._communicate(side, expected, room, chunks)
         self._move(expected, level, chunks, samples)
-        self.unknown.values = np.where(sent, self.unknown.values / (1.0 + variance), self.unknown.values)
+        self.unknown.reduce(sent, variance)
         self.precision = np.where(sent, 1.0 / (level * level), self.precision)
         self.level, self.steps_done = level, self.steps_done + 1
 

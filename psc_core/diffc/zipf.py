@@ -1,8 +1,8 @@
 """The law of a winner's rank: Zipf's, corrected by what the stream has shown so far, and the symbols that carry it.
 
 A rank n = 1, 2, ... is sent as the position b of its leading bit, then the b bits below it, which are all but uniform
-under Zipf's law (0.03 bits are lost). Under that law alone every b would be about equally likely. But a chunk of K
-expected bits has its winner near rank 2^K, so the law of b - K is counted.
+under Zipf's law (0.03 bits are lost). Under it every b is about equally likely, but few winners of a chunk of K
+expected bits have ranks far above 2^K, so b - K is counted as the stream goes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _COUNT = 64
 
 
 class RankLaw:
-    """Counts of b - K in one canvas's stream, begun with what Gaussian chunks of 10 bits give."""
+    """Counts of b - K in one canvas's stream."""
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
         near = np.arange(-_REACH, _REACH + 1)
-        self._counts = _FLOOR + np.array([_BEGIN.get(int(d), 0) for d in near], dtype=np.int64)
+        self._counts = np.array([_BEGIN.get(int(d), 100 if d < 4 else 4) for d in near], dtype=np.int64)
 
     def weights(self, expected: np.ndarray) -> np.ndarray:
         """Weights of b = 0..bits (chunks, bits + 1) for chunks of ``expected`` bits (chunks,)."""
@@ -41,9 +41,8 @@ class RankLaw:
         return np.clip(leading - expected, -_REACH, _REACH)
 
 
-_FLOOR = 4
-_BEGIN = {-4: 20, -3: 40, -2: 80, -1: 140, 0: 200, 1: 220, 2: 200, 3: 140, 4: 80, 5: 40, 6: 20}
-"""The first law, worth some twenty chunks."""
+_BEGIN = {4: 30, 5: 12, 6: 8}
+"""The first law, worth some twenty chunks: flat, as Zipf's is in b, up to a little above the expected bits."""
 
 
 def exchange_ranks(

@@ -15,9 +15,8 @@ from tests.format.coder import Decoder, boundaries
 from tests.format.container import Bad, Stream
 
 RINGS = np.array([0, 1, 2, 3, 5, 8, 12, 18, 26])
-FIRST_CORRECTIONS = (1, 1, 1, 2, 4, 8, 16, 32, 48, 32, 16, 8, 4, 2, 1, 1, 1)
-FIRST_RANKS = {-4: 20, -3: 40, -2: 80, -1: 140, 0: 200, 1: 220, 2: 200, 3: 140, 4: 80, 5: 40, 6: 20}
-LEVELS = np.array([2.0**-32 * 2.0 ** (i // 2) * (np.sqrt(2.0) if i % 2 else 1.0) for i in range(104)])
+FIRST_CORRECTIONS = (1, 1, 1, 1, 2, 4, 12, 80, 140, 24, 8, 4, 2, 1, 1, 1, 1)
+FIRST_RANKS = {4: 30, 5: 12, 6: 8}
 
 
 class Canvas:
@@ -33,9 +32,9 @@ class Canvas:
         law = np.rint(np.sqrt(first_variance(w, windows)[self.places]))
         whole = np.clip(np.rint(law * 2.0**-4), -(2.0**17), 2.0**17)
         sums = np.array([(whole[a:b] ** 2).sum() for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)])
-        self.unknown = sums / np.maximum(self.sizes, 1) * 2.0**-20
+        self.unknown = np.clip(sums / np.maximum(self.sizes, 1) * 2.0**-20, 2.0**-40, 2.0**20)
         self.corrections = np.array(FIRST_CORRECTIONS)
-        self.ranks = 4 + np.array([FIRST_RANKS.get(d, 0) for d in range(-20, 21)])
+        self.ranks = np.array([FIRST_RANKS.get(d, 100 if d < 4 else 4) for d in range(-20, 21)])
         self.now, self.sent = np.zeros(len(self.places)), np.zeros(len(self.places))
         self.precision = np.zeros(len(self.sizes))
         self.level: float | None = None
@@ -68,23 +67,22 @@ class Canvas:
         threshold = self.p["threshold"]
         expected = self.basis.analyse(grid(self.estimate)).reshape(-1)[self.places]
         room = 1.0 / (level * level) - self.precision
-        asked = self.unknown * room >= 0.25 * threshold
+        asked = self.unknown * room >= 0.6 * threshold
         self.correct(decoder, np.flatnonzero(asked))
         variance = np.minimum(self.unknown * room, 127.0)
         sent = asked & (variance >= threshold)
         at, of_each, begins, bits = self.cut(variance, sent)
         z = self.winners(self.read_ranks(decoder, bits), begins)
         self.move(expected, level, at, z * np.sqrt(of_each + 1.0))
-        self.unknown = np.where(sent, self.unknown / (1.0 + variance), self.unknown)
+        self.unknown = np.where(sent, np.maximum(self.unknown / (1.0 + variance), 2.0**-40), self.unknown)
         self.precision = np.where(sent, 1.0 / (level * level), self.precision)
         self.level, self.steps = level, self.steps + 1
 
     def correct(self, decoder: Decoder, bands: np.ndarray) -> None:
-        expected = np.searchsorted(LEVELS[:-1] * 1.189207115002721, self.unknown[bands], side="right")
         law = boundaries(self.corrections.tolist())
         symbols = np.array([decoder.under(law) for _ in bands], dtype=int)
         self.corrections = self.corrections + 16 * np.bincount(symbols, minlength=17)
-        self.unknown[bands] = LEVELS[np.clip(expected + symbols - 8, 0, 103)]
+        self.unknown[bands] = np.clip(self.unknown[bands] * 2.0 ** (symbols - 8), 2.0**-40, 2.0**20)
 
     def cut(self, variance: np.ndarray, sent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Section 6.3: places, their variances, where runs begin, and the bits that each is expected to take."""

@@ -18,9 +18,12 @@ from tests.psc_core.photographs import photograph, psnr
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PAPER = {"samples": 6, "rows": 5, "steps": 5, "stages": 2, "tiers": 2, "restore_samples": 4}
+DIFFC = {"tiers": 3, "candidates": 12, "chunk_bits": 8, "first_steps": 6}
 CASES = {
     "photo-archive": ("photo", "archive", {"tiers": 4}, ("coffee", 48, 32)),
     "photo-paper": ("photo", "paper", PAPER, ("astronaut", 32, 32)),
+    "photo-diffc": ("photo", "diffc", DIFFC, ("rocket", 48, 40)),
+    "gaussian-diffc": ("gaussian", "diffc", DIFFC | {"canvas": 32}, ("coffee", 40, 20)),
     "gaussian-archive": ("gaussian", "archive", {"tiers": 3, "canvas": 32}, ("chelsea", 40, 33)),
     "gaussian-paper": ("gaussian", "paper", PAPER, ("camera", 17, 23)),
 }
@@ -42,13 +45,14 @@ def test_golden_streams_decode_to_the_same_pixels(name):
         assert psnr(image, psc_core.decode(stored, prior)) > 20
 
 
-@pytest.mark.parametrize("name", ["gaussian-archive", "gaussian-paper"])
+@pytest.mark.parametrize("name", ["gaussian-archive", "gaussian-paper", "gaussian-diffc"])
 def test_golden_streams_need_no_range_coding_library(name, monkeypatch):
     monkeypatch.setattr("psc_core.coding.range_coder.LIBRARY", None)
     test_golden_streams_decode_to_the_same_pixels(name)
 
 
 def _hashes(stream: psc_core.Stream, prior: psc_core.Prior) -> dict[str, str]:
-    """sha256 of the pixels of each tier."""
+    """sha256 of the pixels of each tier, and of other restorations that are exact."""
     pixels = {f"tier {k}": psc_core.decode(stream, prior, tier=k) for k in range(len(stream.tiers))}
+    pixels |= {how: psc_core.decode(stream, prior, restore=how) for how in stream.shared.profile.restorations[2:]}
     return {tier: hashlib.sha256(p.tobytes()).hexdigest() for tier, p in pixels.items()}
