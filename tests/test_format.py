@@ -132,6 +132,9 @@ def test_what_the_software_writes_decodes_alike(case):
         read = container.parse(short.to_bytes(), PROFILES)
         *_, pixels = DECODERS[profile](read, gaussian)
         assert np.array_equal(pixels, psc_core.decode(short, prior)), size
+    if profile == "archive":
+        *_, pixels = archive.decode(read, gaussian, "perceptual")
+        assert np.array_equal(pixels, psc_core.decode(short, prior, restore="perceptual"))
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -253,7 +253,7 @@ def step_of(profile: dict[str, Any], tier: int) -> float:
     return step
 
 
-def decode(stream: Stream, prior: Any) -> Iterator[np.ndarray]:
+def decode(stream: Stream, prior: Any, restore: str = "mean") -> Iterator[np.ndarray]:
     """Pixels of an image of several canvases, or of one, after each of its tiers."""
     canvases = [
         Canvas(stream.profile, prior, stream.seed, number, place[2:]) for number, place in enumerate(stream.canvases)
@@ -262,27 +262,29 @@ def decode(stream: Stream, prior: Any) -> Iterator[np.ndarray]:
         for canvas, (payload, state) in zip(canvases, chunks, strict=False):
             canvas.chunk(payload, state)
         if len(canvases) == 1:
-            found = _restored(stream.profile, canvases[0])[:, : stream.height, : stream.width]
+            found = _restored(stream.profile, canvases[0], restore)[:, : stream.height, : stream.width]
         else:
-            found = Mosaic(stream, canvases, prior).restored()
+            found = Mosaic(stream, canvases, prior).restored(restore)
         yield pixels(found, stream.channels)
 
 
-def _signs(profile: dict[str, Any]) -> list[tuple[int, int]]:
+def _signs(profile: dict[str, Any], restore: str) -> list[tuple[int, int]]:
     """Of every restored sample, whose noise it takes, and with which sign."""
-    count = profile["restore_samples"]
+    count = profile["restore_samples"] if restore == "mean" else 1
     fresh = count - count // 2
     return [(s % fresh, 1 if s < fresh else -1) for s in range(count)]
 
 
-def _restoring(profile: dict[str, Any], tiers: int) -> list[float]:
-    step = step_of(profile, tiers - 1)
-    return levels(profile["restore_steps"], step * profile["restore_heat"], step * profile["restore_cold"])
+def _restoring(profile: dict[str, Any], tiers: int, restore: str) -> tuple[list[float], float]:
+    """Noise levels and eta."""
+    step, name = step_of(profile, tiers - 1), "restore" if restore == "mean" else restore
+    heat, cold = step * profile[f"{name}_heat"], step * profile[f"{name}_cold"]
+    return levels(profile[f"{name}_steps"], heat, cold), profile[f"{name}_eta"]
 
 
-def _restored(profile: dict[str, Any], canvas: Canvas) -> np.ndarray:
-    sigmas, eta = _restoring(profile, canvas.tier), profile["restore_eta"]
-    drawn = [canvas.sampled(sigmas, eta, 1, which, sign, canvas.estimate) for which, sign in _signs(profile)]
+def _restored(profile: dict[str, Any], canvas: Canvas, restore: str) -> np.ndarray:
+    sigmas, eta = _restoring(profile, canvas.tier, restore)
+    drawn = [canvas.sampled(sigmas, eta, 1, *which, canvas.estimate) for which in _signs(profile, restore)]
     return from_grid(np.rint(np.sum([grid(x) for x in drawn], axis=0) / float(len(drawn))))
 
 
@@ -293,11 +295,12 @@ class Mosaic:
         self.stream, self.canvases, self.prior = stream, canvases, prior
         self.tiers = min(canvas.tier for canvas in canvases)
 
-    def restored(self) -> np.ndarray:
-        profile = self.stream.profile
-        sigmas, total = _restoring(profile, self.tiers), np.zeros((3, self.stream.height, self.stream.width))
+    def restored(self, restore: str) -> np.ndarray:
+        profile, total = self.stream.profile, np.zeros((3, self.stream.height, self.stream.width))
+        sigmas, eta = _restoring(profile, self.tiers, restore)
+        signs = _signs(profile, restore)
         start = self.beside([canvas.estimate for canvas in self.canvases])
-        for which, sign in _signs(profile):
+        for which, sign in signs:
 
             def drawn(step: int, which: int = which, sign: int = sign) -> np.ndarray:
                 parts = []
@@ -306,8 +309,8 @@ class Mosaic:
                     parts.append(noise(*key) * np.float32(sign))
                 return self.beside(parts)
 
-            total += grid(sampler(self.denoise, self.project, drawn, sigmas, profile["restore_eta"], start))
-        return from_grid(np.rint(total / float(profile["restore_samples"])))
+            total += grid(sampler(self.denoise, self.project, drawn, sigmas, eta, start))
+        return from_grid(np.rint(total / float(len(signs))))
 
     def beside(self, parts: list[np.ndarray]) -> np.ndarray:
         out = np.empty((3, self.stream.height, self.stream.width), dtype=np.float32)
