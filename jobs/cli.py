@@ -49,6 +49,7 @@ _BENCHES = {
     "exact": ("bench_exact", "Exactness over threads, batches, instruction sets and kernels."),
     "speed": ("bench_speed", "Exact arithmetic beside float; seconds, calls, memory."),
     "scale": ("bench_scale", "Seconds, memory and seams from small images to many canvases."),
+    "latent": ("bench_latent", "Stable Diffusion's networks at full size, exact beside float."),
 }
 _EXIT_STATUS = (
     "0 all well; 1 done, but some inputs failed; 2 nothing done: wrong use, or refused; 130 stopped by Ctrl-C after "

@@ -63,7 +63,9 @@ def request_of(
 
 
 request_options = options_of(
-    click.option("--profile", metavar="NAME", help=f"archive, paper or diffc.  [default: {DEFAULT_PROFILE}]"),
+    click.option(
+        "--profile", metavar="NAME", help=f"archive, paper, paper-latent, diffc.  [default: {DEFAULT_PROFILE}]"
+    ),
     click.option("--prior", metavar="PRIOR", help=f"photo (bundled), or a model's folder.  [default: {DEFAULT_PRIOR}]"),
     click.option("--tiers", type=int, metavar="N", help="How many tiers; the profile's own number by default."),
     click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel."),

@@ -60,7 +60,7 @@ def demo(
 @click.command()
 @click.argument("out", default="demo-output")
 @click.option("--size", type=int, default=SIDE, show_default=True, metavar="N", help="Longest side of the photographs.")
-@click.option("--profile", default="archive", show_default=True, help="archive, paper or diffc.")
+@click.option("--profile", default="archive", show_default=True, help="archive, paper, diffc or paper-latent.")
 @click.option("--workers", type=int, metavar="N", help="Ray actors.")
 @json_option
 def command(out: str, as_json: bool, **options) -> None:

@@ -7,13 +7,14 @@ vanish (Q-Diffusion, Li et al. 2023, section 4.2, keeps softmax at 16 bits as we
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from psc_core.exact import transcendental
+from psc_core.exact import fixed, transcendental
 from psc_core.exact.integers import Backend, nonzero
 
 CODE_MAX = 127
@@ -50,7 +51,7 @@ def attend(backend: Backend, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor, *, cau
     ``causal``: a query sees the keys up to its own place alone (then T = S).
     """
     k_codes, k_unit = codes(k_BSC, dim=2)
-    values = codes(v_BSC, dim=1)
+    average = _averaging(backend, *codes(v_BSC, dim=1))
     q_codes, q_unit = codes(q_BTC, dim=2)
     q_unit = q_unit * float(np.float32(1 / np.sqrt(q_BTC.shape[2])))
     keys, units = k_codes.transpose(1, 2), k_unit.transpose(1, 2)
@@ -62,17 +63,33 @@ def attend(backend: Backend, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor, *, cau
         logits = logits * units
         if causal:
             logits = logits.masked_fill(_future(start, logits), -torch.inf)
-        parts.append(_average(backend, softmax_weights(logits), *values))
+        parts.append(average(softmax_weights(logits)))
     return torch.cat(parts, dim=1)
 
 
-def _average(backend: Backend, weights_BTS: Tensor, v_codes: Tensor, v_unit: Tensor) -> Tensor:
-    """The weighted mean of values: two 8-bit halves of the weights, summed exactly, divided once."""
-    high = (weights_BTS * 2.0**-8).floor()
-    low = weights_BTS - high * 256.0
-    sums = backend.bmm(high, v_codes).double() * 256.0 + backend.bmm(low, v_codes).double()
-    mean = sums / weights_BTS.double().sum(dim=2, keepdim=True)
-    return mean.float() * v_unit
+def _averaging(backend: Backend, v_codes: Tensor, v_unit: Tensor) -> Callable[[Tensor], Tensor]:
+    """Weights (B, T, S) -> the weighted means of values, summed exactly and divided once.
+
+    On a CPU by one float64 product (65535 x 127 x keys is far below 2^53) that sums the weights as well; elsewhere,
+    where float64 may be slow, by two 8-bit halves of the weights.
+    """
+    if v_codes.device.type == "cpu":
+        values = torch.cat((v_codes, torch.ones_like(v_codes[:, :, :1])), dim=2).double()
+
+        def at_once(weights_BTS: Tensor) -> Tensor:
+            sums = fixed.matmul(weights_BTS.double(), values)
+            return (sums[:, :, :-1] / sums[:, :, -1:]).float() * v_unit
+
+        return at_once
+
+    def in_halves(weights_BTS: Tensor) -> Tensor:
+        high = (weights_BTS * 2.0**-8).floor()
+        low = weights_BTS - high * 256.0
+        sums = backend.bmm(high, v_codes).double() * 256.0 + backend.bmm(low, v_codes).double()
+        mean = sums / weights_BTS.double().sum(dim=2, keepdim=True)
+        return mean.float() * v_unit
+
+    return in_halves
 
 
 def _future(start: int, logits: Tensor) -> Tensor:

@@ -58,12 +58,12 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
         return AdmPrior(folder, name=folder.name, arithmetic=arithmetic, device=where)
     if not folder.is_dir():
         folder = _from_hub(str(name_or_path))
-    if not (folder / PRIOR_FILE).is_file() and any(folder.rglob("scheduler_config.json")):
-        from psc_core.priors.latent import LatentPrior, is_latent
+    from psc_core.priors.latent import LatentPrior, is_latent
 
-        name = _model_name(folder, name_or_path)
-        if is_latent(folder):
-            return LatentPrior(folder, name=name, arithmetic=arithmetic, device=where)
+    name = _model_name(folder, name_or_path)
+    if is_latent(folder):
+        return LatentPrior(folder, name=name, arithmetic=arithmetic, device=where)
+    if not (folder / PRIOR_FILE).is_file() and any(folder.rglob("scheduler_config.json")):
         from psc_core.priors.discrete import DiscreteUNetPrior
 
         return DiscreteUNetPrior(folder, name=name, arithmetic=arithmetic, device=where)

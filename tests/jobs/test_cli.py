@@ -173,6 +173,12 @@ PROMISED = {
         "--out": "results/exact.json",
         "--json": False,
     },
+    "bench latent": {
+        "--part": ("unet", "autoencoder", "text"),
+        "--repeat": 1,
+        "--out": "results/latent-unet.json",
+        "--json": False,
+    },
     "bench scale": {
         "--prior": "photo",
         "--profile": "archive",

@@ -24,6 +24,9 @@ PAPER = psc_core.get_profile(
     "paper-latent", tiers=2, samples=4, rows=3, stages=1, steps=3, restore_samples=2, perceptual_steps=7
 )
 PROFILES = [pytest.param(ARCHIVE, id="archive"), pytest.param(PAPER, id="paper-latent")]
+DIFFC = psc_core.get_profile(
+    "diffc", tiers=2, candidates=6, chunk_bits=4, first_steps=3, steps=1, flow_steps=2, ancestral_steps=2
+)
 IMAGE = photograph("coffee", 32, 24)
 MAKERS = {"sd": stable_diffusion, "xl": stable_diffusion_xl}
 
@@ -70,6 +73,14 @@ def test_nothing_but_exact_operators_decides_bytes_and_pixels(folders, profile, 
         stream = psc_core.encode(IMAGE, loaded, profile, condition="the dog")
         psc_core.decode(stream, loaded)
     assert guard.seen["bmm"] > 20
+
+
+@pytest.mark.parametrize("restore", ["mean", "flow"])
+def test_diffc_runs_on_latents_too(prior, restore):
+    stream = psc_core.encode(IMAGE, prior, DIFFC, condition="the cup")
+    again = psc_core.decode(psc_core.Stream.from_bytes(stream.to_bytes()), prior, restore=restore)
+    np.testing.assert_array_equal(again, psc_core.decode(stream, prior, restore=restore))
+    assert again.shape == IMAGE.shape
 
 
 def test_the_prompt_changes_the_stream_and_is_needed_to_decode(prior):
@@ -225,6 +236,7 @@ def test_a_stream_names_the_hub_id_that_a_folder_came_from(folders, tmp_path):
     [
         (lambda f: shutil.rmtree(f / "vae"), "vae.config.json is missing"),
         (lambda f: shutil.rmtree(f / "tokenizer"), "tokenizer"),
+        (lambda f: shutil.rmtree(f / "scheduler"), "no scheduler_config.json"),
         (lambda f: (f / "vae" / "config.json").write_text("{"), "not JSON"),
         (lambda f: tiny.conditional(**SMALL | {"in_channels": 9}).save_pretrained(f / "unet"), "9 channels"),
         (lambda f: tiny.conditional(**SMALL, cross_attention_dim=40).save_pretrained(f / "unet"), "attends to 40"),
@@ -235,5 +247,5 @@ def test_folders_that_are_no_prior_are_refused_by_name(folders, tmp_path, change
     folder = tmp_path / "broken"
     shutil.copytree(folders["sd"], folder)
     change(folder)
-    with pytest.raises(errors.InvalidPrior, match=named):
+    with pytest.raises((errors.InvalidPrior, errors.PriorNotFound), match=named):
         psc_core.load_prior(folder, device="cpu")
