@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(VENV)/bin/psc demo demo-output
 
+# Two processes of one thread each: torch's threads wait for each other by spinning, which costs more than it brings here.
 test: lint
-	$(VENV)/bin/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

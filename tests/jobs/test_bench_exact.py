@@ -41,6 +41,8 @@ def test_cells_agree_and_an_unusable_backend_is_told(few_cells, tmp_path):
 
 def test_a_run_goes_on_where_it_stopped(few_cells, tmp_path, monkeypatch):
     out = tmp_path / "exact.json"
+    cell = {"arithmetic": "exact", "asked": "float32", "batch": 1}
+    monkeypatch.setattr(module, "_cells", lambda quick, batches: iter([dict(cell)]))
     small = {"tiers": 1, "restore_samples": 2, "restore_steps": 1}
     whole = module.bench_exact(str(out), overrides=small, side=16)
     kept = {**whole, "cells": [c for c in whole["cells"] if c["aten"] == "default"]}
