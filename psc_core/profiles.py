@@ -151,10 +151,7 @@ class ArchiveProfile(Profile):
         for field in whole:
             _at_least(self, field, 1)
         _at_least(self, "samples", 2)
-        if self.window & (self.window - 1) or not 4 <= self.window <= 64:
-            raise InvalidProfile(f"window={self.window}: expected 4, 8, 16, 32 or 64")
-        if self.canvas % self.window:
-            raise InvalidProfile(f"canvas={self.canvas} with window={self.window}: expected whole windows")
+        _whole_windows(self)
         if self.law not in ("laplace", "gauss", "logistic", "mixed"):
             raise InvalidProfile(f"law={self.law!r}: expected laplace, gauss, logistic or mixed")
 
@@ -199,8 +196,7 @@ class DiffCProfile(Profile):
         super().check()
         for field in ("window", "first_steps", "steps", "chunk_bits", "candidates", "flow_steps", "ancestral_steps"):
             _at_least(self, field, 1)
-        if self.window & (self.window - 1) or not 4 <= self.window <= 64 or self.canvas % self.window:
-            raise InvalidProfile(f"window={self.window}: expected 4, 8, 16, 32 or 64, dividing canvas={self.canvas}")
+        _whole_windows(self)
         if not 0.0 < self.sigma <= self.first_sigma <= 64.0 or not 0.1 <= self.ratio < 1.0:
             raise InvalidProfile(
                 f"first_sigma={self.first_sigma}, sigma={self.sigma}, ratio={self.ratio}: expected 0 < sigma <= "
@@ -303,6 +299,12 @@ def _registered(name: str) -> Profile:
         return _PROFILES[name]
     except KeyError:
         raise UnknownProfile(f"no profile {name!r}; choose one of {', '.join(_PROFILES)}") from None
+
+
+def _whole_windows(profile: ArchiveProfile | DiffCProfile) -> None:
+    window, canvas = profile.window, profile.canvas
+    if window & (window - 1) or not 4 <= window <= 64 or canvas % window:
+        raise InvalidProfile(f"window={window}: expected 4, 8, 16, 32 or 64, dividing canvas={canvas}")
 
 
 def _at_least(profile: Profile, field: str, low: int) -> None:
