@@ -2,7 +2,7 @@
 
 Canvases are measured alone, but their posterior is sampled together: the network sees each canvas with a margin of
 its neighbours, and every canvas is then put into its own cells. One sample is held at a time, so memory grows with the
-image by some tens of bytes a pixel, and not with the number of samples.
+image by some 200 bytes a pixel, and not with the number of samples.
 """
 
 from __future__ import annotations
