@@ -87,8 +87,7 @@ class PaperProfile(Profile):
                 f"rows={self.rows} with samples={self.samples}: s centred samples span at most s-1 directions; "
                 f"choose rows < samples"
             )
-        if not 0.0 <= self.eta <= 1.0:
-            raise InvalidProfile(f"eta={self.eta}: expected a number in [0, 1]")
+        _within(self, "eta", 0, 1)
         if self.sampler not in ("ddrm", "ddpm"):
             raise InvalidProfile(f"sampler={self.sampler!r}: expected 'ddrm' or 'ddpm'")
 
@@ -152,8 +151,35 @@ class ArchiveProfile(Profile):
             _at_least(self, field, 1)
         _at_least(self, "samples", 2)
         _whole_windows(self)
+        for field in ("eta", "restore_eta", "perceptual_eta", "refine_floor"):
+            _within(self, field, 0, 1)
+        for field, high in (("shrink", 1e9), ("threshold", 1e6), ("dead_zone", 16)):
+            _within(self, field, 0, high)
+        _within(self, "inset", 0, 0.5, below=True)
+        self._check_steps()
+        for name, steps in (("first_", "first_steps"), ("", "steps")):
+            self._check_levels(f"{name}heat", "cold", steps)
+        for name in ("restore_", "perceptual_"):
+            self._check_levels(f"{name}heat", f"{name}cold", f"{name}steps")
         if self.law not in ("laplace", "gauss", "logistic", "mixed"):
             raise InvalidProfile(f"law={self.law!r}: expected laplace, gauss, logistic or mixed")
+
+    def _check_steps(self) -> None:
+        """Quantizer steps: a finer one than the last allowed would have bins whose numbers are above 2^32."""
+        _within(self, "step", _LEAST, 64)
+        _within(self, "first_step", _LEAST, 16)
+        _within(self, "ratio", _LEAST, 1)
+        finest = self.step * min(self.first_step, self.ratio ** min(self.tiers - 1, 1 << 20))
+        if finest < _LEAST:
+            given = f"step={self.step}, first_step={self.first_step}, ratio={self.ratio}, tiers={self.tiers}"
+            raise InvalidProfile(f"{given}: the finest step is {finest:.2g}, expected at least {_LEAST:g}")
+
+    def _check_levels(self, heat: str, cold: str, steps: str) -> None:
+        """Noise levels fall from heat to cold; in a single step there is no cold."""
+        for field in (heat, cold):
+            _within(self, field, _LEAST, 16)
+        if getattr(self, steps) > 1 and getattr(self, cold) > getattr(self, heat):
+            raise InvalidProfile(f"{cold}={getattr(self, cold)}: expected at most {heat}={getattr(self, heat)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +223,8 @@ class DiffCProfile(Profile):
         for field in ("window", "first_steps", "steps", "chunk_bits", "candidates", "flow_steps", "ancestral_steps"):
             _at_least(self, field, 1)
         _whole_windows(self)
+        for field, high in (("first_sigma", 64), ("sigma", 64), ("ratio", 1), ("threshold", 16)):
+            _within(self, field, 0, high)
         if not 0.0 < self.sigma <= self.first_sigma <= 64.0 or not 0.1 <= self.ratio < 1.0:
             raise InvalidProfile(
                 f"first_sigma={self.first_sigma}, sigma={self.sigma}, ratio={self.ratio}: expected 0 < sigma <= "
@@ -292,6 +320,8 @@ def _fitted_to_latents(profile: Profile, native_size: int, scale: int) -> Profil
 
 
 _WIDEST = 64
+_LEAST = 1e-6
+"""Of steps and noise levels."""
 
 
 def _registered(name: str) -> Profile:
@@ -311,3 +341,10 @@ def _at_least(profile: Profile, field: str, low: int) -> None:
     value = getattr(profile, field)
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise InvalidProfile(f"{field}={value!r}: expected a whole number of at least {low}")
+
+
+def _within(profile: Profile, field: str, low: float, high: float, *, below: bool = False) -> None:
+    value = getattr(profile, field)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or (below and value == high):
+        raise InvalidProfile(f"{field}={value!r}: expected a number from {low:g} to {'below ' * below}{high:g}")
