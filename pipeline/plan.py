@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.differences import differences
 from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.parts import file_sha256
 from pipeline.reach import reaching
@@ -143,17 +144,9 @@ def check_target(folder: Folder, *, resume: bool) -> Plan | None:
 def check_same(planned: Plan, now: dict[str, Any], *, names: Iterable[str] | None = None) -> None:
     """Raise :class:`PlanDiffers`, naming every differing field, unless ``now`` agrees with the plan."""
     before = planned.fields() | {"source": planned.source}
-    absent = object()
-    differing = [
-        f"{name} (planned {_show(before.get(name))}, now {_show(now.get(name))})"
-        for name in sorted(names or {*before, *now} - {"source"} | ({"source"} & set(now)))
-        if before.get(name, absent) != now.get(name, absent)
-    ]
+    differing = differences(before, now, names or {*before, *now} - {"source"} | ({"source"} & set(now)))
     if differing:
-        raise PlanDiffers(
-            f"the dataset was planned with other values of {', '.join(differing)}; "
-            "give the planned ones to resume, or choose a new dataset"
-        )
+        raise PlanDiffers(f"{'; '.join(differing)}: give the planned values to go on, or choose a new dataset")
 
 
 def freeze(folder: Folder, plan: Plan, items: Path | None = None) -> Plan:
@@ -284,10 +277,6 @@ def _item(row: dict[str, Any]) -> Item:
     given = row.get("prompt") if row.get("label") is None else row["label"]
     place = os.fsdecode(row["path"])
     return Item(row["id"], place, row["size"], row["version"], row["inner"], given, row.get("origin") or "")
-
-
-def _show(value: Any) -> str:
-    return "nothing" if value is None else str(value)
 
 
 def _only_leftovers(folder: Folder) -> bool:

@@ -131,10 +131,15 @@ class Request:
     def known_fields(self) -> dict[str, Any]:
         """The plan's fields as far as they are known without loading the prior."""
         profile = self.get_profile()
-        return self.params() | {
-            "seed": self.seed,
-            "arithmetic": self.arithmetic,
-            "profile.name": profile.name,
-            "profile_digest": profile.digest,
-            "tiers": profile.tiers,
-        }
+        changed = {f"profile.{name}": value for name, value in profile.overrides().items()}
+        return (
+            self.params()
+            | changed
+            | {
+                "seed": self.seed,
+                "arithmetic": self.arithmetic,
+                "profile.name": profile.name,
+                "profile_digest": profile.digest,
+                "tiers": profile.tiers,
+            }
+        )

@@ -85,7 +85,40 @@ def test_every_parameter_that_changes_bytes_changes_the_fingerprint(change):
     with pytest.raises(PlanDiffers) as caught:
         planning.check_same(before, other.fields())
     name = next(iter(change.get("overrides", change)))
-    assert name in str(caught.value)
+    assert name.replace("_", "-") in str(caught.value).replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"overrides": {"tiers": 6}}, "--tiers 4 planned, 6 given: "),
+        (
+            {"overrides": {"tiers": 6}, "seed": 3, "max_bpp": 0.5},
+            "--max-bpp none planned, 0.5 given; --seed 0 planned, 3",
+        ),
+        ({"overrides": {"rows": 11, "tiers": 6}}, "--tiers 4 planned, 6 given; profile.rows 12 planned, 11 given: "),
+        ({"max_pixels": 9, "size": 8}, "--size none planned, 8 given; max_pixels "),
+        ({"profile": "archive", "overrides": {"window": 8}}, "--profile paper planned, archive given; --tiers "),
+    ],
+)
+def test_what_differs_is_said_in_the_words_of_the_command(change, said):
+    plan, now = a_plan(), paper(**change)
+    for fields in (a_plan(now).fields(), now.known_fields()):
+        with pytest.raises(PlanDiffers) as caught:
+            planning.check_same(plan, plan.fields() | fields)
+        assert str(caught.value).startswith(said)
+        assert "digest" not in str(caught.value)
+
+
+def test_a_digest_is_said_where_nothing_else_differs():
+    plan = a_plan()
+    with pytest.raises(PlanDiffers, match=r"^--prior, by its prior_fingerprint: 0+ planned, 11 given: "):
+        planning.check_same(plan, plan.fields() | {"prior_fingerprint": "11"})
+    with pytest.raises(PlanDiffers, match=r"^profile_digest [0-9a-f]+ planned, 11 given: "):
+        planning.check_same(plan, plan.fields() | {"profile_digest": "11"})
+    file = {"captions": "ab" * 32, "prior_fingerprint": "11"}
+    with pytest.raises(PlanDiffers, match=r"captions none planned, a file of sha256 abababababab… given"):
+        planning.check_same(plan, plan.fields() | file)
 
 
 def test_a_plan_survives_its_file(tmp_path):
