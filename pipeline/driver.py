@@ -74,17 +74,24 @@ def crew(
         KeyboardInterrupt: the user stopped the job before the actor started.
     """
     check_workers(workers)
-    with cluster(address) as ray, drain_on_interrupt(on_stop) as stop:
+    starting = True
+    # Ray sets handlers of its own as it starts, and does not survive to be interrupted there.
+    outer, inner = drain_on_interrupt(lambda: None), drain_on_interrupt(lambda: None if starting else on_stop())
+    with outer as stopped, cluster(address) as ray, inner as stop:
+        if stopped():
+            raise KeyboardInterrupt
         count, share = shares(resources(ray), workers)
         start = starter(ray, kind, share, *args, threads=share.threads, **options)
         first = start()
         shared = _describe(ray, first, stop)
+        starting = False
         yield Crew(ray=ray, start=_reusing(first, start), workers=count, shared=shared, stop=stop)
 
 
-def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tally], None]) -> None:
-    """Do the shards that have no marker."""
+def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tally], None]) -> int:
+    """Do the shards that have no marker: how many images that made."""
     tally = committed(target, plan)
+    before = tally.ok
     tell(tally)
     progress(tally)
     done = set(commit.committed_shards(target))
@@ -97,6 +104,7 @@ def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tal
             progress(tally)
     finally:
         counts.close()
+    return tally.ok - before
 
 
 def committed(target: Folder, plan: Plan) -> Tally:
@@ -118,7 +126,7 @@ def finish(target: Folder, plan: Plan, began: float, *, stopped: bool, **options
     tally = committed(target, plan)
     missing = plan.shards - tally.shards
     if missing and not stopped:
-        raise JobFailed(f"{missing} of {plan.shards} shards are not committed; run again with --resume")
+        raise JobFailed(f"not committed: {missing} of {plan.shards} shards; run again with --resume")
     if not missing:
         target.sweep_spool()
     seconds = time.monotonic() - began

@@ -27,6 +27,7 @@ from pipeline.codec import Codec
 from pipeline.dataset import Dataset
 from pipeline.driver import crew, finish, is_done, run_missing
 from pipeline.errors import BadRequest
+from pipeline.interrupt import before_writing
 from pipeline.plan import Listing, Plan
 from pipeline.request import Request
 from pipeline.results import Result, Tally
@@ -54,6 +55,7 @@ def extend(
     codec: Codec | None = None,
     progress: Callable[[Tally], None] = lambda tally: None,
     on_stop: Callable[[], None] = lambda: None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Result:
     """Write ``dataset`` with tiers 0..``tier`` to the new dataset ``target``, encoding ``source`` again.
 
@@ -76,23 +78,26 @@ def extend(
     if planned is not None:
         known = {"source": images.full_url, "kind": "extend", "parent": origin.plan.fingerprint, "tier": tier}
         planning.check_same(planned, known, names=known)
+    stopped, images_made = False, 0
     if planned is None or not is_done(target_folder, planned):
-        with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
+        with before_writing() as begin, tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
             listing = planned or _matched(origin, images, Path(scratch))
             parts = (request, images, target_folder, codec)
             options: dict[str, Any] = {"origin": Dataset(origin.folder, origin.plan, origin.shards), "batch": batch}
             with crew(Extender, *parts, workers=workers, address=address, on_stop=on_stop, **options) as hands:
                 made = _plan(origin, images, request, hands.shared, tier, listing)
                 if isinstance(listing, Listing):
+                    if resume:
+                        on_begin()
+                    begin()
                     planned = planning.freeze(target_folder, made, listing.file)
                 else:
                     planning.check_same(listing, made.fields())
                     planned = listing
-                run_missing(hands, planned, target_folder, progress)
+                begin()
+                images_made = run_missing(hands, planned, target_folder, progress)
                 stopped = hands.stop()
-    else:
-        stopped = False
-    result = finish(target_folder, planned, began, stopped=stopped, inherited=True)
+    result = finish(target_folder, planned, began, stopped=stopped, inherited=True, made=images_made)
     # What a stopped job did not come to is not an image that cannot be extended.
     left = result.tally.ok - int(result.tally.tiers[tier]["images"])
     return replace(result, notes={"not_extended": left}, incomplete=left)

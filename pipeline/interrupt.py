@@ -1,4 +1,7 @@
-"""Ctrl-C that drains: the first asks to finish what is running, the second stops at once."""
+"""Ctrl-C that drains: the first asks to finish what is running, the second stops at once.
+
+A KeyboardInterrupt from here says in words what is left.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def drain_on_interrupt(on_stop: Callable[[], None]) -> Iterator[Callable[[], boo
 
     def ask(number: int, frame: Any) -> None:
         if asked.is_set():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("at once; what is finished stays")
         asked.set()
         on_stop()
 
@@ -32,3 +35,20 @@ def drain_on_interrupt(on_stop: Callable[[], None]) -> Iterator[Callable[[], boo
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def before_writing() -> Iterator[Callable[[], None]]:
+    """Ctrl-C is told as one that found nothing written, until the function that this gives is called."""
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+
+    try:
+        yield begin
+    except KeyboardInterrupt as error:
+        if begun:
+            raise
+        raise KeyboardInterrupt("nothing was begun, nothing is written") from error

@@ -21,6 +21,7 @@ from pipeline.commit import adopt, commit, committed_shards
 from pipeline.cuts import cut_binary, cut_lists, last_cut
 from pipeline.dataset import Dataset
 from pipeline.errors import BadRequest, JobFailed
+from pipeline.interrupt import before_writing
 from pipeline.parts import PartWriter
 from pipeline.plan import Plan
 from pipeline.results import Result, Tally
@@ -39,11 +40,13 @@ def truncate(
     bpp: float | None = None,
     resume: bool = False,
     progress: Callable[[Tally], None] = lambda tally: None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Result:
     """Write a dataset of tiers 0..``tier``, or of at most ``bpp`` bits a pixel in every image.
 
     A budget counts what the image's row stores: its header and its tiers. An image whose first cut is above
-    the budget keeps its row and its header, without a tier; ``notes["without_tiers"]`` counts them.
+    the budget keeps its row and its header, without a tier; ``notes["without_tiers"]`` counts them. progress and
+    on_begin are those of :func:`pipeline.run.compress`.
 
     Raises:
         Refused: not a finished dataset, no such tier, target taken or not writable.
@@ -53,22 +56,25 @@ def truncate(
     if bpp is not None and not bpp > 0:
         raise BadRequest(f"bpp {bpp}: expected a number above 0")
     began = time.monotonic()
-    origin = Dataset.open(dataset)
-    if tier is not None:
-        origin.check_tier(tier)
-    origin.check_complete()
-    folder = Folder.at(target)
-    plan = _plan(origin, tier, bpp)
-    planned = planning.check_target(folder, resume=resume)
-    if planned is not None:
-        planning.check_same(planned, plan.fields() | {"source": plan.source})
-    else:
-        planned = planning.freeze(folder, plan)
-    _run(origin, folder, planned, tier, bpp, progress)
+    with before_writing() as begin:
+        origin = Dataset.open(dataset)
+        if tier is not None:
+            origin.check_tier(tier)
+        origin.check_complete()
+        folder = Folder.at(target)
+        plan = _plan(origin, tier, bpp)
+        planned = planning.check_target(folder, resume=resume)
+        if planned is not None:
+            planning.check_same(planned, plan.fields() | {"source": plan.source})
+        elif resume:
+            on_begin()
+        begin()
+        planned = planned or planning.freeze(folder, plan)
+        made = _run(origin, folder, planned, tier, bpp, progress)
     tally = Dataset.open(target).tally()
     empty = tally.ok - int(tally.tiers[0]["images"])
     notes = {"without_tiers": empty}
-    return Result(target, tally, time.monotonic() - began, inherited=True, notes=notes)
+    return Result(target, tally, time.monotonic() - began, inherited=True, notes=notes, made=made)
 
 
 def truncated(table: pa.Table, tiers: int, bpp: float) -> pa.Table:
@@ -122,12 +128,14 @@ def _run(
     tier: int | None,
     bpp: float | None,
     progress: Callable[[Tally], None],
-) -> None:
+) -> int:
+    """Write the parts that are missing: how many images that made."""
     done = set(committed_shards(folder))
     tally = Tally(plan)
     for marker in Dataset(folder, plan, tuple(sorted(done))).markers:
         tally.add(marker)
     progress(tally)
+    before = tally.ok
     rows = {marker["shard"]: marker["rows"] for marker in origin.markers}
 
     def one(shard: int) -> dict:
@@ -145,6 +153,7 @@ def _run(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return tally.ok - before
 
 
 def _part(origin: Dataset, folder: Folder, plan: Plan, shard: int, rows: int, bpp: float | None, scratch: Path) -> dict:

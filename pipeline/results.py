@@ -96,6 +96,8 @@ class Result:
     notes: dict[str, Any] = field(default_factory=dict)
     incomplete: int = 0
     """Images whose row stayed as it was, although this job was to change it."""
+    made: int = 0
+    """Images whose rows this job wrote; ``tally`` counts those that were there before too."""
 
     @property
     def exit_code(self) -> int:
@@ -111,5 +113,6 @@ class Result:
             "dataset": self.dataset,
             "seconds": round(self.seconds, 3),
             "interrupted": self.interrupted,
+            "made": self.made,
         }
         return figures | self.tally.as_dict() | self.notes

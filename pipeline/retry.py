@@ -20,6 +20,7 @@ from pipeline.codec import Codec
 from pipeline.dataset import Dataset
 from pipeline.driver import crew, finish
 from pipeline.errors import BadRequest
+from pipeline.interrupt import before_writing
 from pipeline.plan import Plan
 from pipeline.request import Request
 from pipeline.results import Result, Tally
@@ -65,19 +66,23 @@ def retry(
         request = Request.of_plan(opened.plan, prior=prior)
         parts = (request, Source(opened.plan.source), opened.folder, codec or Codec())
         options: dict[str, Any] = {"batch": batch, "wanted": wanted}
-        with crew(Retrier, *parts, workers=workers, address=address, on_stop=on_stop, **options) as hands:
+        crewed = crew(Retrier, *parts, workers=workers, address=address, on_stop=on_stop, **options)
+        with before_writing() as begin, crewed as hands:
             planning.check_same(opened.plan, replace(opened.plan, shared=hands.shared).fields())
             tally = Tally(opened.plan)
             for marker in opened.markers:
                 if wanted.isdisjoint(marker["status"]):
                     tally.add(marker)
+            progress(tally)
+            begin()
             for marker in hands.work(opened.plan, opened.folder, (Task(m["shard"], m["rows"]) for m in shards)):
                 tally.add(marker)
                 progress(tally)
             stopped = hands.stop()
     result = finish(opened.folder, opened.plan, began, stopped=False)
-    notes = {"retried": retried, "recovered": result.tally.ok - before.ok}
-    return replace(result, notes=notes, interrupted=bool(shards) and stopped)
+    recovered = result.tally.ok - before.ok
+    notes = {"retried": retried, "recovered": recovered}
+    return replace(result, notes=notes, interrupted=bool(shards) and stopped, made=recovered)
 
 
 class Retrier(Encoder):

@@ -13,6 +13,7 @@ from pipeline.codec import Codec
 from pipeline.conditions import conditioned
 from pipeline.driver import crew, finish, is_done, run_missing
 from pipeline.errors import AlreadyADataset
+from pipeline.interrupt import before_writing
 from pipeline.plan import Listing, Plan
 from pipeline.request import Request
 from pipeline.results import Result, Tally
@@ -42,9 +43,10 @@ def plan(
     origin, target = Source(source), Folder.at(dataset)
     if planning.check_target(target, resume=True) is not None:
         raise AlreadyADataset(f"{target.url} has a plan already: psc status shows it; choose another folder")
-    with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
+    with before_writing() as begin, tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
         listing = planning.list_items(conditioned(origin, request), Path(scratch))
         made = compress_plan(origin, request, codec.shared(request, codec.load(request)), listing)
+        begin()
         return made if dry_run else planning.freeze(target, made, listing.file)
 
 
@@ -60,12 +62,14 @@ def compress(
     codec: Codec | None = None,
     progress: Callable[[Tally], None] = lambda tally: None,
     on_stop: Callable[[], None] = lambda: None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Result:
     """Compress every image of ``source`` into the Parquet dataset ``dataset``.
 
     source and dataset are any fsspec URLs; workers: actors, by default one a GPU or one a CPU;
     address: a Ray cluster, by default this machine; batch: images encoded together, which does not change
-    the result; progress is called with the tally after every shard, on_stop when Ctrl-C is first pressed.
+    the result; progress is called with the tally after every shard, on_stop when Ctrl-C is first pressed, on_begin when
+    ``resume`` finds nothing to go on with, and a new dataset begins.
 
     Raises:
         Refused: nothing was done (bad request, no source, target taken or planned otherwise).
@@ -77,21 +81,25 @@ def compress(
     if planned is not None:
         _check_known(planned, origin, request)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
+    with before_writing() as begin, tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
         listing = planning.list_items(conditioned(origin, request), Path(scratch)) if planned is None else None
         if planned is not None and is_done(target, planned):
             return finish(target, planned, began, stopped=False)
         parts = (request, origin, target, codec)
         with crew(Encoder, *parts, workers=workers, address=address, on_stop=on_stop, batch=batch) as hands:
             if listing is not None:
+                if resume:
+                    on_begin()
+                begin()
                 made = compress_plan(origin, request, hands.shared, listing)
                 planned = planning.freeze(target, made, listing.file)
             else:
                 assert planned is not None
                 planning.check_same(planned, compress_plan(origin, request, hands.shared, planned).fields())
-            run_missing(hands, planned, target, progress)
+            begin()
+            images = run_missing(hands, planned, target, progress)
             stopped = hands.stop()
-        return finish(target, planned, began, stopped=stopped)
+        return finish(target, planned, began, stopped=stopped, made=images)
 
 
 def compress_plan(source: Source, request: Request, shared: str, listing: Listing | Plan) -> Plan:
@@ -119,4 +127,5 @@ def _checked(request: Request | None) -> Request:
 def _check_known(planned: Plan, source: Source, request: Request) -> None:
     """Refuse what can be refused before anything is started."""
     known = request.known_fields() | {"source": source.full_url, "kind": "compress"}
-    planning.check_same(planned, known, names=known)
+    changed = {name for name in planned.fields() if name.startswith("profile.")}
+    planning.check_same(planned, known, names={*known, *changed})

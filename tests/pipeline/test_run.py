@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +109,16 @@ def test_resume_does_only_what_is_missing(ray_session, source, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").glob("*.parquet")}
     with pytest.raises(AlreadyADataset):
         run(source, tmp_path / "ds")
-    result = run(source, tmp_path / "ds", resume=True)
-    assert result.tally.rows == 20
+    was_there, begun = Dataset.open(str(tmp_path / "ds")).tally().ok, []
+    result = run(source, tmp_path / "ds", resume=True, on_begin=lambda: begun.append(1))
+    assert (result.tally.rows, result.made) == (20, 20 - was_there)
     assert parts(tmp_path / "ds") == parts(tmp_path / "undisturbed")
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
-    assert run(source, tmp_path / "ds", resume=True).tally.rows == 20
+    again = run(source, tmp_path / "ds", resume=True)
+    assert (again.tally.rows, again.made) == (20, 0)
+    assert not begun
+    new = run(source, tmp_path / "new", resume=True, on_begin=lambda: begun.append(1))
+    assert (new.made, begun) == (20, [1])
 
 
 def test_resume_with_other_parameters_is_refused_and_touches_nothing(ray_session, source, tmp_path):
@@ -194,6 +201,24 @@ def test_ctrl_c_drains_and_can_be_resumed(ray_session, source, tmp_path):
     assert 0 < len(opened.shards) < opened.plan.shards
     assert verify(str(tmp_path / "ds")).found == 0
     assert run(source, tmp_path / "ds", resume=True).tally.rows == 20
+
+
+def test_ctrl_c_while_ray_starts_waits_until_it_has(monkeypatch, source, tmp_path):
+    """Ray that is interrupted there ends the process by a signal of its own."""
+    whole = []
+
+    @contextmanager
+    def starting(address):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        whole.append(address)
+        yield None
+
+    monkeypatch.setattr("pipeline.driver.cluster", starting)
+    with pytest.raises(KeyboardInterrupt, match="nothing is written"):
+        run(source, tmp_path / "ds")
+    assert whole == [None]
+    assert not (tmp_path / "ds").exists()
 
 
 def test_decompress_on_workers_equals_decompress_here(ray_session, source, tmp_path):
