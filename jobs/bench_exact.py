@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from jobs.console import bar, json_option, out_json, table
+from jobs.console import json_option, out_json, table
+from jobs.progress import bar
 
 THREADS, BATCHES = (1, 2), (1, 7)
 ATEN = ("default", "avx2", "avx512")

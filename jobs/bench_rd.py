@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from jobs.console import bar, exit_with, json_option, out_json, table
+from jobs.console import exit_with, json_option, out_json, table
+from jobs.progress import bar
+from jobs.words import counted
 from psc_core.profiles import RESTORATIONS
 
 CODECS = "jpeg,jpeg2000,webp,avif,heic"
@@ -103,7 +105,7 @@ def bench_rd(
         target = Path(out)
         target.parent.mkdir(parents=True, exist_ok=True)
         record.write(target.with_name(f"{target.name}.json"), result)
-        title = f"{run.photographs.source.rstrip('/').rsplit('/', 1)[-1]}: {len(run.images)} images, "
+        title = f"{run.photographs.source.rstrip('/').rsplit('/', 1)[-1]}: {counted(len(run.images), 'image')}, "
         drawn = published_points.drawn(cited)
         plot(result["mean"], target.with_name(f"{target.name}.png"), title + run.photographs.text(), drawn)
     return result
@@ -208,7 +210,8 @@ def _say(run: Any) -> None:
             click.echo(f"{name} is {what}", err=True)
     if run.reused:
         mixed = "; by different versions of psc_core, --fresh measures all again" if len(run.codes) > 1 else ""
-        click.echo(f"{run.reused} of {run.total} measurements are from {run.checkpoint.path.name}{mixed}", err=True)
+        whole = counted(run.total, "measurement")
+        click.echo(f"{run.reused} of {whole} read from {run.checkpoint.path.name}{mixed}", err=True)
     for failure in run.failures[:20]:
         click.echo(f"{failure['curve'] or 'reading'} {failure['image']}: {failure['error']}", err=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from jobs.console import json_option, out_json, size_text
+from jobs.words import counted
 
 
 def clean(dataset: str, **options: Any) -> dict[str, Any]:
@@ -38,4 +39,4 @@ def command(dataset: str, as_json: bool, **options: Any) -> None:
     for name in found["leftovers"]:
         click.echo(name)
     said = "would remove" if options["dry_run"] else "removed"
-    click.echo(f"{said} {len(found['leftovers'])} leftovers, {size_text(found['bytes'])}")
+    click.echo(f"{said} {counted(len(found['leftovers']), 'leftover')}, {size_text(found['bytes'])}")

@@ -140,9 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = psc.main(given, prog_name="psc", standalone_mode=False)
     except Exception as error:
         code = _report(error, "--json" in given)
-    except KeyboardInterrupt:
-        click.echo("psc: stopped", err=True)
-        code = 130
+    except KeyboardInterrupt as error:
+        code = _stopped(error, "--json" in given)
     sys.stdout.flush()
     raise SystemExit(code if isinstance(code, int) else 0)
 
@@ -159,7 +158,7 @@ def _report(error: Exception, as_json: bool) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.Abort):
-        return 130
+        return _stopped(error.__cause__, as_json)
     if isinstance(error, click.UsageError):
         kind, said = "usage", f"{error.format_message()} (see {_path_of(error)} --help)"
     elif isinstance(error, click.ClickException):
@@ -173,11 +172,20 @@ def _report(error: Exception, as_json: bool) -> int:
         kind, said = refused.code, str(refused)
     else:
         kind, said = type(error).__name__, f"{type(error).__name__}: {error} (PSC_DEBUG=1 shows where)"
-    said = " ".join(said.split())
+    _say(kind, " ".join(said.split()), as_json)
+    return 1 if isinstance(error, JobFailed) else 2
+
+
+def _stopped(error: BaseException | None, as_json: bool) -> int:
+    """By Ctrl-C; what interrupts may say what is left."""
+    _say("stopped", f"stopped: {error}" if str(error or "") else "stopped", as_json)
+    return 130
+
+
+def _say(kind: str, said: str, as_json: bool) -> None:
     click.echo(f"psc: {said}", err=True)
     if as_json:
         click.echo(json.dumps({"error": kind, "message": said}))
-    return 1 if isinstance(error, JobFailed) else 2
 
 
 def _path_of(error: click.UsageError) -> str:

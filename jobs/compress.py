@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from jobs.console import draining, exit_with, json_option, options_of, out_json, summary, tally_bar, workers_options
+from jobs.console import beginning, draining, exit_with, json_option, options_of, out_json, summary, workers_options
+from jobs.progress import tally_bar
+from jobs.words import counted
 from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
 from pipeline.results import Result
 
@@ -104,11 +106,12 @@ def command(src: str, dataset: str, as_json: bool, **options) -> None:
              psc compress s3://bucket/photos s3://bucket/archive --resume
     """
     with tally_bar() as follow:
-        result = compress(src, dataset, progress=follow, on_stop=draining, **options)
+        told: dict[str, Any] = {"on_stop": draining, "on_begin": beginning(dataset)}
+        result = compress(src, dataset, progress=follow, **told, **options)
     if result.interrupted:
         done, planned = result.tally.shards, result.tally.plan.shards
         click.echo(
-            f"stopped: {done} of {planned} shards are committed; the same command with --resume goes on",
+            f"stopped: {done} of {counted(planned, 'shard')} committed; the same command with --resume goes on",
             err=True,
         )
     if as_json:

@@ -1,24 +1,18 @@
-"""What all verbs share: bars, tables, and errors in one line."""
+"""What all verbs share: options, tables, the last words of a job."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.progress import bar as bar
+from jobs.words import counted
+
 if TYPE_CHECKING:
-    from pipeline.results import Result, Tally
-
-
-PROGRESS_VARIABLE = "PSC_PROGRESS_SECONDS"
-"""Environment variable: where there is no terminal for a bar, say so often on stderr how far a job is."""
+    from pipeline.results import Result
 
 
 def options_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -81,33 +75,6 @@ def size_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def clock(seconds: float) -> str:
-    """A duration for people: 42s, 3m07s, 5h02m, 3d04h."""
-    minutes, sec = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d{hour:02d}h"
-    return f"{hours}h{minute:02d}m" if hours else f"{minutes}m{sec:02d}s" if minutes else f"{sec}s"
-
-
-def progress_line(found: dict[str, Any]) -> str:
-    """Figures of a :class:`pipeline.progress.Progress` in one line."""
-    parts = [f"{found['rows']}/{found['items']} images"]
-    if not found["complete"]:
-        rate, eta = found["images_per_second"], found["eta_seconds"]
-        parts += ["… images/s, ETA …" if rate is None else f"{rate:.3g} images/s, ETA {clock(eta)}"]
-    parts += [] if found["bpp"] is None else [f"{found['bpp']:.3f} bpp"]
-    parts += [f"{sum(found['failed'].values())} failed"]
-    if found["complete"]:
-        return ", ".join([*parts, "complete"])
-    silent = found["seconds_since_commit"]
-    parts += (
-        ["no commit yet"] if not found["committed"] else [] if silent is None else [f"last commit {clock(silent)} ago"]
-    )
-    return ", ".join(parts)
-
-
 def tier_text(tiers: Sequence[dict[str, Any]]) -> str:
     """A tally's tier table."""
     shown = [
@@ -124,86 +91,17 @@ def tier_text(tiers: Sequence[dict[str, Any]]) -> str:
 
 
 def summary(result: Result, verb: str) -> str:
-    """The last words of a job over a dataset."""
+    """The last words of a job over a dataset: what this run did, and what the dataset then holds."""
     tally = result.tally
     rate = "" if tally.bpp is None else f", {tally.bpp:.4g} bpp"
-    figures = f"{size_text(tally.bytes)}{rate}, {result.seconds:.1f} s"
-    lines = [f"{verb} {tally.ok} images into {result.dataset}: {figures}"]
-    if tally.failed:
+    holds, seconds = f"{size_text(tally.bytes)}{rate}", f"{result.seconds:.1f} s"
+    done = f"{verb} {counted(result.made, 'image')} into {result.dataset}"
+    whole = f"{done}: {holds}, {seconds}"
+    lines = [whole if result.made == tally.ok else f"{done} in {seconds} ({tally.ok} in all: {holds})"]
+    if failed := sum(tally.failed.values()):
         kinds = ", ".join(f"{n} {code}" for code, n in tally.failed.items())
-        lines.append(f"{sum(tally.failed.values())} inputs have no stream: {kinds}")
+        lines.append(f"{counted(failed, 'input')} {'has' if failed == 1 else 'have'} no stream: {kinds}")
     return "\n".join([*lines, "", tier_text(tally.tier_table())])
-
-
-@contextmanager
-def bar(unit: str, total: int | None = None) -> Iterator[Any]:
-    """A tqdm bar on stderr; none where stderr is no terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True) as shown:
-        yield shown
-
-
-@contextmanager
-def tally_bar() -> Iterator[Callable[[Tally], None]]:
-    """A bar that follows a job's tally: images and their speed, time left, mean rate, failures.
-
-    Where stderr is no terminal, and PROGRESS_VARIABLE says how often, lines instead.
-    """
-    every = os.environ.get(PROGRESS_VARIABLE)
-    if every and not sys.stderr.isatty():
-        yield _lines(float(every))
-        return
-    with bar("img") as shown, _ticking(shown):
-
-        def follow(tally: Tally) -> None:
-            if shown.total is None:
-                shown.initial = tally.rows
-                shown.reset(total=tally.plan.items)
-            shown.n = tally.rows
-            rate = {} if tally.bpp is None else {"bpp": f"{tally.bpp:.3f}"}
-            shown.set_postfix(rate | {"failed": sum(tally.failed.values())})
-
-        yield follow
-
-
-@contextmanager
-def _ticking(shown: Any) -> Iterator[None]:
-    """The bar's clock goes on between shards."""
-    done = threading.Event()
-
-    def tick() -> None:
-        while not done.wait(1.0):
-            if shown.total is not None:
-                shown.refresh()
-
-    if not shown.disable:
-        threading.Thread(target=tick, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-
-
-def _lines(every: float) -> Callable[[Tally], None]:
-    """Says on stderr how far a job is, at most every so many seconds, and at its end."""
-    from pipeline.progress import Progress, pace
-
-    commits: list[tuple[float, int]] = []
-    said = 0.0
-    rows = 0
-
-    def follow(tally: Tally) -> None:
-        nonlocal said, rows
-        now = time.monotonic()
-        commits.append((now, tally.rows - rows))
-        rows = tally.rows
-        seen = Progress(tally, pace(commits, now))
-        if seen.complete or now - said >= every:
-            click.echo(progress_line(seen.as_dict()), err=True)
-            said = now
-
-    return follow
 
 
 def read_ids(given: Sequence[str]) -> list[str] | None:
@@ -221,6 +119,11 @@ def read_ids(given: Sequence[str]) -> list[str] | None:
         else:
             ids += [part for part in text.split(",") if part]
     return list(dict.fromkeys(ids)) or None
+
+
+def beginning(dataset: str) -> Callable[[], None]:
+    """What is said when there is nothing that ``--resume`` could go on with."""
+    return lambda: click.echo(f"nothing to resume at {dataset}: beginning it", err=True)
 
 
 def draining() -> None:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.console import bar, draining, exit_with, json_option, out_json, read_ids
+from jobs.console import draining, exit_with, json_option, out_json, read_ids
+from jobs.progress import counting
+from jobs.words import counted
 from psc_core.profiles import RESTORATIONS
 
 if TYPE_CHECKING:
@@ -54,12 +56,7 @@ def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **option
              psc decompress archive/ sharp/ --ids a/1.jpg --restore perceptual
              psc decompress one.psc one.png
     """
-    with bar("img") as shown:
-
-        def follow(done: int, total: int) -> None:
-            shown.total = total
-            shown.update(done - shown.n)
-
+    with counting("image") as follow:
         chosen = read_ids(ids)
         result = decompress(source, out, ids=chosen, progress=follow, on_stop=draining, **options)
     for failure in result.failed[:10]:
@@ -67,7 +64,7 @@ def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **option
     if as_json:
         out_json(result.as_dict())
     else:
-        click.echo(f"wrote {result.written} pictures to {out} in {result.seconds:.1f} s")
+        click.echo(f"wrote {counted(result.written, 'picture')} to {out} in {result.seconds:.1f} s")
         if result.failures:
-            click.echo(f"{result.failures} images did not decode")
+            click.echo(f"{counted(result.failures, 'image')} did not decode")
     exit_with(result.exit_code)

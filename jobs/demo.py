@@ -13,7 +13,8 @@ import click
 import numpy as np
 from PIL import Image
 
-from jobs.console import bar, json_option, out_json, table, tally_bar
+from jobs.console import json_option, out_json, table
+from jobs.progress import bar, tally_bar
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 """Those that scikit-image carries in its own package: nothing is downloaded."""

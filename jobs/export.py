@@ -8,13 +8,17 @@ from typing import Any
 import click
 
 from jobs.console import exit_with, json_option, out_json, read_ids, size_text
+from jobs.progress import counting
+from jobs.words import counted
 
 
-def export(dataset: str, out: str, *, ids: Collection[str] | None = None, tier: int | None = None) -> dict[str, Any]:
-    """Write images as ``out``/ID.psc; see :func:`pipeline.export.export`."""
+def export(
+    dataset: str, out: str, *, ids: Collection[str] | None = None, tier: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """Write images as ``out``/ID.psc; see :func:`pipeline.export.export` for ``options``."""
     from pipeline import export as exporting
 
-    return exporting.export(dataset, out, ids=ids, tier=tier)
+    return exporting.export(dataset, out, ids=ids, tier=tier, **options)
 
 
 @click.command()
@@ -35,9 +39,10 @@ def command(dataset: str, out: str, ids: tuple[str, ...], everything: bool, tier
     chosen = read_ids(ids)
     if (chosen is None) == (not everything):
         raise click.UsageError("say which images: --ids ID,… or --all")
-    figures = export(dataset, out, ids=chosen, tier=tier)
+    with counting("file") as follow:
+        figures = export(dataset, out, ids=chosen, tier=tier, progress=follow)
     if as_json:
         out_json(figures)
     else:
-        click.echo(f"wrote {figures['written']} files to {out}, {size_text(figures['bytes'])}")
+        click.echo(f"wrote {counted(figures['written'], 'file')} to {out}, {size_text(figures['bytes'])}")
     exit_with(1 if figures["failed"] else 0)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.console import draining, exit_with, json_option, out_json, summary, tally_bar, workers_options
+from jobs.console import beginning, draining, exit_with, json_option, out_json, summary, workers_options
+from jobs.progress import tally_bar
+from jobs.words import counted
 
 if TYPE_CHECKING:
     from pipeline.results import Result
@@ -38,9 +40,10 @@ def command(dataset: str, dest: str, as_json: bool, **options: Any) -> None:
     Example: psc extend small/ fine/ --source photos/ --tier 5
     """
     with tally_bar() as follow:
-        result = extend(dataset, dest, progress=follow, on_stop=draining, **options)
+        told: dict[str, Any] = {"on_stop": draining, "on_begin": beginning(dest)}
+        result = extend(dataset, dest, progress=follow, **told, **options)
     if result.incomplete and not result.interrupted:
-        click.echo(f"{result.incomplete} images were not extended; the column error says why", err=True)
+        click.echo(f"not extended: {counted(result.incomplete, 'image')}; the column error says why", err=True)
     if as_json:
         out_json(result.as_dict())
     else:

@@ -8,6 +8,8 @@ import click
 
 from jobs.console import cell, json_option, out_json, size_text, table, tier_text
 
+_NAMES = {"nfe": "network calls"}
+
 
 def info(path: str) -> dict[str, Any]:
     """What a file or a dataset is; see :func:`pipeline.catalog.info`."""
@@ -35,9 +37,10 @@ def command(path: str, as_json: bool) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
         if value not in (None, ""):
-            click.echo(f"{name:>18}  {size_text(value) if name == 'bytes' else cell(value)}")
+            click.echo(f"{_NAMES.get(name, name):>18}  {size_text(value) if name == 'bytes' else cell(value)}")
     click.echo()
     if "file" in found:
-        click.echo(table([t | {"cuts": len(t["cuts"])} for t in tiers]))
+        click.echo(table([{k: v for k, v in t.items() if k != "cuts"} | {"cut points": len(t["cuts"])} for t in tiers]))
+        click.echo("\ncut points: where the stream may be cut, and what is before still decodes")
     else:
         click.echo(tier_text(tiers))

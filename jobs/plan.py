@@ -9,6 +9,7 @@ import click
 
 from jobs.compress import request_of, request_options
 from jobs.console import json_option, out_json, size_text, table
+from jobs.words import counted
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -41,8 +42,8 @@ def command(src: str, dataset: str, dry_run: bool, as_json: bool, **options: Any
     if as_json:
         out_json(json.loads(made.to_json()))
         return
-    inputs = f"{made.items} inputs ({size_text(made.source_bytes)}) in {made.shards} shards, {made.tiers} tiers"
-    click.echo(f"{made.source}: {inputs}")
+    inputs = f"{counted(made.items, 'input')} ({size_text(made.source_bytes)}) in {counted(made.shards, 'shard')}"
+    click.echo(f"{made.source}: {inputs}, {counted(made.tiers, 'tier')}")
     click.echo(f"fingerprint {made.fingerprint}\n")
     click.echo(table([{"field": k, "value": str(v)} for k, v in sorted(made.fields().items()) if v is not None]))
     if not dry_run:

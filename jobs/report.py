@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from jobs.console import bar, json_option, out_json, size_text
+from jobs.console import json_option, out_json, size_text
+from jobs.progress import bar
+from jobs.words import counted
 
 IMAGES = 8
 _SUFFIXES = (".html", ".htm")
@@ -111,7 +113,7 @@ def command(dataset: str, out: str, as_json: bool, **options: Any) -> None:
 
         def follow(done: int, total: int) -> None:
             if shown.total is None:
-                click.echo(f"decoding {total} pictures for the gallery (--images 0 does without)", err=True)
+                click.echo(f"decoding {counted(total, 'picture')} for the gallery (--images 0 does without)", err=True)
                 shown.reset(total=total)
             shown.update(done - shown.n)
 
@@ -119,6 +121,6 @@ def command(dataset: str, out: str, as_json: bool, **options: Any) -> None:
     if as_json:
         out_json(found)
         return
-    gallery = f"{found['pictures']} images at every tier, {found['originals']} of them beside the original"
+    gallery = f"{counted(found['pictures'], 'image')} at every tier, {found['originals']} of them beside the original"
     gallery = gallery if found["pictures"] else "no pictures"
     click.echo(f"wrote {out}: {size_text(found['page_bytes'])}, {gallery}")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.console import draining, exit_with, json_option, out_json, summary, tally_bar, workers_options
+from jobs.console import draining, exit_with, json_option, out_json, summary, workers_options
+from jobs.progress import tally_bar
+from jobs.words import counted
 
 if TYPE_CHECKING:
     from pipeline.results import Result
@@ -42,6 +44,6 @@ def command(dataset: str, status: tuple[str, ...], as_json: bool, **options: Any
     if as_json:
         out_json(result.as_dict())
     else:
-        click.echo(f"{result.notes['recovered']} of {result.notes['retried']} failed inputs recovered")
-        click.echo(summary(result, "there are"))
+        click.echo(f"{counted(result.notes['retried'], 'failed input')} tried again")
+        click.echo(summary(result, "recovered"))
     exit_with(result.exit_code)

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from jobs.console import json_option, out_json, progress_line, size_text, tier_text
+from jobs.console import json_option, out_json, size_text, tier_text
+from jobs.progress import progress_line
+from jobs.words import counted
 
 
 def status(dataset: str) -> dict[str, Any]:
@@ -70,11 +72,11 @@ def command(dataset: str, every: float | None, as_json: bool) -> None:
         out_json(found)
         return
     state = "complete" if found["complete"] else "unfinished: its own command with --resume goes on"
-    inputs = f"{found['rows']} of {found['items']} inputs"
+    inputs = f"{found['rows']} of {counted(found['items'], 'input')}"
     rate = "" if found["bpp"] is None else f", {found['bpp']:.4g} bpp"
     click.echo(f"{dataset} ({found['kind']} of {found['source']})")
-    click.echo(f"{found['committed']} of {found['shards']} shards, {inputs}; {state}")
-    click.echo(f"{found['ok']} images, {size_text(found['bytes'])}{rate}")
+    click.echo(f"{found['committed']} of {counted(found['shards'], 'shard')}, {inputs}; {state}")
+    click.echo(f"{counted(found['ok'], 'image')}, {size_text(found['bytes'])}{rate}")
     for code, count in found["failed"].items():
         click.echo(f"{count} failed: {code}")
     click.echo()

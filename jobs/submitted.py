@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from jobs import cli, console
+from jobs import cli, progress
 from pipeline.request import PRIORS_VARIABLE
 
 
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     # Ray starts a job in the folder that came along; relative there, absolute from here on.
     if os.environ.get(PRIORS_VARIABLE):
         os.environ[PRIORS_VARIABLE] = os.path.abspath(os.environ[PRIORS_VARIABLE])
-    os.environ.setdefault(console.PROGRESS_VARIABLE, "10")
+    os.environ.setdefault(progress.PROGRESS_VARIABLE, "10")
     if arguments[:1] == ["--chdir"]:
         _enter(arguments[1])
         arguments = arguments[2:]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.console import exit_with, json_option, out_json, summary, tally_bar
+from jobs.console import beginning, exit_with, json_option, out_json, summary
+from jobs.progress import tally_bar
+from jobs.words import counted
 
 if TYPE_CHECKING:
     from pipeline.results import Result
@@ -37,12 +39,9 @@ def command(dataset: str, dest: str, as_json: bool, **options) -> None:
              psc truncate s3://bucket/archive s3://bucket/small --bpp 0.25
     """
     with tally_bar() as follow:
-        result = truncate(dataset, dest, progress=follow, **options)
-    if result.notes["without_tiers"]:
-        click.echo(
-            f"{result.notes['without_tiers']} images have no cut below the budget: they keep no tier",
-            err=True,
-        )
+        result = truncate(dataset, dest, progress=follow, on_begin=beginning(dest), **options)
+    if empty := result.notes["without_tiers"]:
+        click.echo(f"no cut below the budget, so no tier is kept: {counted(empty, 'image')}", err=True)
     if as_json:
         out_json(result.as_dict())
     else:

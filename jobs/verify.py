@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.console import bar, exit_with, json_option, out_json
+from jobs.console import exit_with, json_option, out_json
+from jobs.progress import counting
+from jobs.words import counted
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit
@@ -32,15 +34,16 @@ def command(dataset: str, deep: int, prior: str | None, as_json: bool) -> None:
     \b
     Example: psc verify archive/ --deep 10
     """
-    with bar("part") as shown:
-        result = verify(dataset, deep=deep, prior=prior, progress=shown.update)
+    with counting("check") as follow:
+        result = verify(dataset, deep=deep, prior=prior, progress=follow)
     for problem in result.problems[:20]:
         click.echo(f"{problem['where']}: {problem['error']}", err=True)
     if as_json:
         out_json(result.as_dict())
     else:
-        checked = f"{result.parts} parts, {result.rows} rows, {result.streams} streams"
+        parts, rows, streams = (counted(getattr(result, f"{unit}s"), unit) for unit in ("part", "row", "stream"))
+        checked = f"{parts}, {rows}, {streams}"
         checked += f", {result.decoded} decoded" if deep else ""
-        found = f"{result.found} problems" if result.found else "all well"
+        found = counted(result.found, "problem") if result.found else "all well"
         click.echo(f"{checked}: {found}{'' if result.complete else '; the dataset is not complete'}")
     exit_with(result.exit_code)

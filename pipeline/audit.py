@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,18 +53,21 @@ def verify(
     deep: int = 0,
     prior: str | None = None,
     codec: Codec | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
     """Check every part against its marker and every stream against its checksums.
 
     deep: how many images to decode as well, spread by the hash of their ids; decoding compares the state of
-    the decoder with the encoder's. Raises :class:`NotADataset`.
+    the decoder with the encoder's. progress: told how many parts and images were checked, and are to be in all.
+    Raises :class:`NotADataset`.
     """
     began = time.monotonic()
     opened = Dataset.open(dataset)
     audit = Audit(dataset, opened.complete)
     sample: list[tuple[str, str, psc_core.Stream]] = []
-    for marker in opened.markers:
+    markers = opened.markers
+    progress(0, len(markers))
+    for marker in markers:
         audit.parts += 1
         try:
             _check_file(opened, marker)
@@ -72,9 +75,10 @@ def verify(
             audit.add(marker["part"], error)
         else:
             sample = _check_streams(opened, marker["shard"], audit, sample, deep)
-        progress(1)
+        progress(audit.parts, len(markers) + len(sample))
     if sample:
-        _decode(opened, audit, sample, prior, codec or Codec())
+        for done in _decode(opened, audit, sample, prior, codec or Codec()):
+            progress(audit.parts + done, audit.parts + len(sample))
     audit.seconds = time.monotonic() - began
     return audit
 
@@ -111,9 +115,10 @@ def _decode(
     sample: list[tuple[str, str, psc_core.Stream]],
     prior: str | None,
     codec: Codec,
-) -> None:
+) -> Iterator[int]:
+    """Decode the sample; yields how many of it were, one by one."""
     loaded = codec.load(Request.of_streams(opened.shared, prior=prior, loaded_from=opened.plan.prior))
-    for _, image_id, stream in sample:
+    for done, (_, image_id, stream) in enumerate(sample, 1):
         try:
             pixels = codec.decode([stream], loaded, tier=None, restore="mean")[0]
             if pixels.shape != (stream.height, stream.width, stream.channels):
@@ -121,3 +126,4 @@ def _decode(
             audit.decoded += 1
         except psc_core.PscError as error:
             audit.add(image_id, error)
+        yield done

@@ -18,7 +18,7 @@ _POLL = 1.0
 _PATIENCE = 60.0
 """Seconds for which the cluster may not answer while a job is followed."""
 
-_SOME_FAILED = "inputs have no stream"
+_SOME_FAILED = re.compile("inputs? ha(s|ve) no stream")
 _RAYS = re.compile(r"^Running entrypoint for job|INFO job_manager\.py")
 """Lines of a job's log that are not the job's."""
 
@@ -122,7 +122,7 @@ def outcome(job_id: str, info: Any, lines: list[str]) -> Outcome:
     own = [line.removeprefix("psc: ") for line in lines if line.startswith("psc: ")]
     if code == 1 and not own:
         # The command itself ended well; what it says of its inputs is one of its results.
-        told = [line for line in lines if _SOME_FAILED in line]
+        told = [line for line in lines if _SOME_FAILED.search(line)]
         return Outcome(job_id, status, 1, told[-1] if told else "done, but not all went well: it says what, above")
     said = own or [line.strip() for line in lines if line.strip() and not _RAYS.search(line)]
     hint = "; is there another interpreter? --python names it" if code in (126, 127) else ""

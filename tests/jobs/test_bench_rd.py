@@ -147,7 +147,7 @@ def test_a_run_goes_on_where_it_was(first, photos, monkeypatch, tmp_path):
     code, _, said = bench("--images", photos, *CHEAP, "--cut", 2.5, "--out", out)
     assert code == 0
     assert measured == ["archive@gaussian"]
-    assert "5 of 6 measurements are from rd.measured.jsonl" in said
+    assert "5 of 6 measurements read from rd.measured.jsonl" in said
     after = json.loads(out.with_suffix(".json").read_text())
     for name, points in before["mean"].items():
         assert [(p["bpp"], p["psnr"]) for p in points] == [(p["bpp"], p["psnr"]) for p in after["mean"][name]]
@@ -261,7 +261,7 @@ def test_class_conditional_priors_are_measured_under_their_labels(photos, tmp_pa
         (tmp_path / "labels.json").write_text(json.dumps({"chelsea.png": label}))
         code, _, said = bench("--images", photos, *options, "--labels", tmp_path / "labels.json")
         assert code == 0
-        assert "measurements are from" not in said
+        assert "measurements read from" not in said
         record = json.loads((tmp_path / "rd.json").read_text())
         assert record["photographs"]["labels"] == "labels.json"
         (curve,) = record["mean"].values()

@@ -10,13 +10,15 @@ import re
 import subprocess
 import sys
 import termios
+import time
 
 import click
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs import cli, console
+from jobs import cli, progress, words
+from pipeline import export
 from pipeline.dataset import Dataset
 from pipeline.results import Tally
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
@@ -298,6 +300,9 @@ def test_status_info_verify(capfd, dataset):
     code, out, _ = psc(capfd, "info", dataset)
     assert code == 0
     assert "prior_fingerprint" in out
+    assert "\n     network calls  35\n" in out
+    assert "nfe" not in out
+    assert last_json(psc(capfd, "info", dataset, "--json")[1])["nfe"] == 35
     code, out, _ = psc(capfd, "verify", dataset, "--json")
     assert (code, last_json(out)["found"]) == (0, 0)
 
@@ -334,9 +339,9 @@ def test_status_watched_as_json(capfd, dataset):
 
 def test_progress_in_lines_where_there_is_no_terminal(capfd, dataset, monkeypatch):
     opened = Dataset.open(dataset)
-    monkeypatch.setenv(console.PROGRESS_VARIABLE, "1000")
+    monkeypatch.setenv(progress.PROGRESS_VARIABLE, "1000")
     tally = Tally(opened.plan)
-    with console.tally_bar() as follow:
+    with progress.tally_bar() as follow:
         follow(tally)
         for marker in opened.markers:
             tally.add(marker)
@@ -346,10 +351,59 @@ def test_progress_in_lines_where_there_is_no_terminal(capfd, dataset, monkeypatc
     assert re.fullmatch(r"6/6 images, \d\.\d{3} bpp, 1 failed, complete", last)
 
 
+def test_progress_by_itself_where_there_is_no_terminal(capfd, dataset, monkeypatch):
+    """Every verb has it: a line a minute, also while nothing is done; none where the work is short."""
+    assert progress._interval() == (60.0, False)
+    monkeypatch.setattr(progress, "_EVERY", 0.2)
+    opened = Dataset.open(dataset)
+    tally = Tally(opened.plan)
+    with progress.tally_bar() as follow:
+        time.sleep(0.3)
+        follow(tally)
+        tally.add(opened.markers[0])
+        follow(tally)
+        time.sleep(0.3)
+    first, *others = capfd.readouterr().err.splitlines()
+    assert re.fullmatch("nothing to count yet, [01]s so far", first)
+    pattern = r"2/6 images, \S+ images/s, ETA \S+, \d\.\d{3} bpp, [01] failed, last commit \ds ago"
+    assert len(others) >= 2
+    assert all(re.fullmatch(pattern, line) for line in others)
+    with progress.counting("part") as count:
+        for done in range(4):
+            count(done, 3)
+            time.sleep(0.15)
+    *_, middle, last = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(r"[12]/3 parts, \S+/s, ETA \ds", middle) or middle == "3/3 parts"
+    assert last == "3/3 parts"
+    with progress.counting("part") as count:
+        count(1, 1)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("given", ["0", "0.05", "often", "-1", "nan"])
+def test_how_often_progress_is_said(capfd, dataset, monkeypatch, given):
+    monkeypatch.setenv(progress.PROGRESS_VARIABLE, given)
+    slow = export.export
+
+    def export_slowly(*args, **options):
+        time.sleep(0.2)
+        return slow(*args, **options)
+
+    monkeypatch.setattr("pipeline.export.export", export_slowly)
+    code, out, err = psc(capfd, "export", dataset, os.path.dirname(dataset) + f"/out{given}", "--all", "--json")
+    if given == "0":
+        assert (code, err, len(out.splitlines())) == (0, "", 1)
+    elif given == "0.05":
+        assert (code, err.splitlines()[-1], len(out.splitlines())) == (0, "5/5 files", 1)
+        assert err.startswith("nothing to count yet, 0s so far\n")
+    else:
+        assert (code, err.startswith(f"psc: PSC_PROGRESS_SECONDS={given}: expected a number")) == (2, True)
+
+
 def test_the_bar_on_a_terminal(dataset):
     """Read from a real pseudo-terminal: images, speed, time left, rate, failures; its clock goes on by itself."""
     script = (
-        "import sys, time\nfrom jobs.console import tally_bar\nfrom pipeline.dataset import Dataset\n"
+        "import sys, time\nfrom jobs.progress import tally_bar\nfrom pipeline.dataset import Dataset\n"
         "from pipeline.results import Tally\nopened = Dataset.open(sys.argv[1])\ntally = Tally(opened.plan)\n"
         "with tally_bar() as follow:\n    follow(tally)\n    tally.add(opened.markers[0])\n    time.sleep(0.3)\n"
         "    follow(tally)\n    time.sleep(2.5)\n"
@@ -370,8 +424,13 @@ def test_the_bar_on_a_terminal(dataset):
     assert len({re.search(r"\[(\d\d:\d\d)<", s).group(1) for s in shown}) >= 2
 
 
+def test_one_is_not_many():
+    assert [words.counted(n, "input") for n in (0, 1, 2)] == ["0 inputs", "1 input", "2 inputs"]
+    assert words.counted(3, "canvas") == "3 canvases"
+
+
 def test_durations_for_people():
-    assert [console.clock(s) for s in (0.4, 59.4, 60, 187, 3600, 18125, 90000, 273600)] == [
+    assert [words.clock(s) for s in (0.4, 59.4, 60, 187, 3600, 18125, 90000, 273600)] == [
         *("0s", "59s", "1m00s", "3m07s", "1h00m", "5h02m", "1d01h", "3d04h")
     ]
 
@@ -383,15 +442,74 @@ def test_truncate_export_info(capfd, dataset, tmp_path):
     code, out, _ = psc(capfd, "truncate", dataset, tmp_path / "b", "--bpp", 0.001)
     assert code == 0
     assert "wrote 5 images" in out
+    assert "\n1 input has no stream: 1 unknown_format\n" in out
     code, out, _ = psc(capfd, "export", tmp_path / "t", tmp_path / "psc", "--ids", "img0000.png,img0001.png")
     assert code == 0
     assert "wrote 2 files" in out
     code, out, _ = psc(capfd, "info", tmp_path / "psc" / "img0001.psc")
     assert "paper" in out
+    assert re.search(r"tier +bytes +bytes_up_to +bpp +cut points\n", out)
+    assert "cut points: where the stream may be cut" in out
+    assert "cuts" not in out
+    code, out, _ = psc(capfd, "info", tmp_path / "psc" / "img0001.psc", "--json")
+    assert all(len(tier["cuts"]) == 3 for tier in last_json(out)["tiers"])
+    code, out, _ = psc(capfd, "export", tmp_path / "t", tmp_path / "psc", "--ids", "img0000.png")
+    assert out.startswith("wrote 1 file to ")
     ids = tmp_path / "ids.txt"
     ids.write_text("img0002.png\nimg0003.png\n")
     code, out, _ = psc(capfd, "export", dataset, tmp_path / "more", "--ids", f"@{ids}", "--json")
     assert last_json(out)["written"] == 2
+
+
+def test_a_resumed_run_tells_what_it_did_and_what_there_is(capfd, dataset, tmp_path):
+    asked = ["truncate", dataset, tmp_path / "t", "--tier", 1, "--resume"]
+    code, out, err = psc(capfd, *asked)
+    assert (code, err) == (0, f"nothing to resume at {tmp_path}/t: beginning it\n")
+    assert re.match(rf"wrote 5 images into {tmp_path}/t: \d+ B, \S+ bpp, \S+ s\n1 input has no stream: 1 un", out)
+    commits = sorted((tmp_path / "t" / "_psc" / "commits").iterdir())
+    rows = {path: json.loads(path.read_text())["status"].get("ok", 0) for path in commits}
+    commits[-1].unlink()
+    code, out, err = psc(capfd, *asked)
+    assert (code, err) == (0, "")
+    done = words.counted(rows[commits[-1]], "image")
+    assert re.match(rf"wrote {done} into {tmp_path}/t in \S+ s \(5 in all: \d+ B, \S+ bpp\)\n", out)
+    code, out, _ = psc(capfd, *asked, "--json")
+    assert (last_json(out)["made"], last_json(out)["ok"]) == (0, 5)
+
+
+def test_a_refused_resume_begins_with_the_options_that_differ(capfd, dataset):
+    asked = ["compress", os.path.dirname(dataset) + "/src", dataset, "--profile", "paper", "--resume"]
+    code, _, err = psc(capfd, *asked, "--tiers", 6, "--size", 64)
+    assert code == 2
+    assert err.startswith("psc: --size none planned, 64 given; --tiers 4 planned, 6 given: give the planned values")
+    assert not re.search("[0-9a-f]{16}", err)
+    _, _, err = psc(capfd, *asked[:3], "--profile", "archive", "--resume")
+    assert err.startswith("psc: --profile paper planned, archive given; --tiers 4 planned, 6 given: ")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("verb", ["plan", "compress", "truncate"])
+def test_ctrl_c_before_anything_is_written(capfd, dataset, tmp_path, monkeypatch, verb, as_json):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.plan.spill", interrupted)
+    monkeypatch.setattr("pipeline.rates._plan", interrupted)
+    asked = {"truncate": [dataset, tmp_path / "new", "--tier", 0]}.get(
+        verb, [os.path.dirname(dataset) + "/src", tmp_path / "new", "--prior", "gaussian"]
+    )
+    code, out, err = psc(capfd, verb, *asked, *(["--json"] if as_json else []))
+    assert (code, err) == (130, "\npsc: stopped: nothing was begun, nothing is written\n")
+    assert not (tmp_path / "new").exists()
+    assert out == "" if not as_json else last_json(out)["error"] == "stopped"
+
+
+def test_ctrl_c_elsewhere(capfd, dataset, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.audit._check_file", interrupted)
+    assert psc(capfd, "verify", dataset) == (130, "", "\npsc: stopped\n")
 
 
 def test_report(capfd, dataset, tmp_path):
@@ -465,15 +583,23 @@ def test_plan_compress_retry_extend_clean(capfd, ray_session, tmp_path):
     assert (code, fingerprint in out) == (0, True)
     assert "2 inputs" in out
     code, _, err = psc(capfd, "compress", *asked[:-1], 2, "--resume")
-    assert (code, "tiers" in err) == (2, True)
-    code, out, _ = psc(capfd, "compress", *asked, "--workers", 1, "--resume", "--json")
-    assert (code, last_json(out)["ok"]) == (1, 1)
+    assert (code, err.startswith("psc: --tiers 1 planned, 2 given: ")) == (2, True)
+    code, out, err = psc(capfd, "compress", *asked, "--workers", 1, "--resume", "--json")
+    assert (code, last_json(out)["ok"], last_json(out)["made"]) == (1, 1, 1)
+    assert "nothing to resume" not in err
+    code, out, _ = psc(capfd, "compress", *asked, "--workers", 1, "--resume")
+    assert re.match(rf"compressed 0 images into {tmp_path}/ds in \S+ s \(1 in all: ", out)
     make_images(tmp_path / "more", 1, size=12, seed=1)
     (tmp_path / "more" / "img0000.png").rename(tmp_path / "src" / "late.png")
+    code, out, _ = psc(capfd, "retry", tmp_path / "ds", "--workers", 1)
+    assert code == 0
+    assert re.match(rf"1 failed input tried again\nrecovered 1 image into {tmp_path}/ds in \S+ s \(2 in all: ", out)
     code, out, _ = psc(capfd, "retry", tmp_path / "ds", "--workers", 1, "--json")
-    assert (code, last_json(out)["recovered"]) == (0, 1)
+    assert (code, last_json(out)["recovered"], last_json(out)["retried"]) == (0, 0, 0)
     extend = ["extend", tmp_path / "ds", tmp_path / "more-tiers", "--source", tmp_path / "src", "--tier", 1]
-    code, out, _ = psc(capfd, *extend, "--workers", 1, "--json")
+    code, out, err = psc(capfd, *extend, "--workers", 1, "--resume", "--json")
+    assert f"nothing to resume at {tmp_path}/more-tiers: beginning it\n" in err
+    assert last_json(out)["made"] == 2
     assert (code, [t["images"] for t in last_json(out)["tiers"]]) == (0, [2, 2])
     left = tmp_path / "ds" / "_psc" / "spool" / "psc-x" / "half"
     left.parent.mkdir(parents=True)

@@ -151,7 +151,7 @@ def test_a_job_compresses_with_a_prior_that_came_along(cluster, tmp_path, tiny_p
     found = run(tmp_path, "--address", cluster, "--prior", tiny_prior, "--json", "--", *asked)
     ended = json.loads(found.stdout.splitlines()[-1])
     assert found.returncode == ended["exit_code"] == 1, found
-    assert (ended["status"], ended["reason"]) == ("FAILED", "1 inputs have no stream: 1 unknown_format")
+    assert (ended["status"], ended["reason"]) == ("FAILED", "1 input has no stream: 1 unknown_format")
     assert found.stderr.endswith(f"psc: job {ended['job_id']} ended with status 1: {ended['reason']}\n")
     assert "4/4 images" in found.stdout
     assert f"job {ended['job_id']} is on the cluster" in found.stderr

@@ -159,7 +159,7 @@ def test_a_run_with_features_resumes_and_draws_what_others_published(scripts, tm
     more += ["--published", tmp_path / "cited.json"]
     code, table, said = bench("--images", tmp_path / "src", *cheap, "--out", out, *more)
     assert code == 0
-    assert "measurements are from" not in said, "earlier ones have no features"
+    assert "measurements read from" not in said, "earlier ones have no features"
     record = json.loads((tmp_path / "rd.json").read_text())
     assert "50 crops of 24x24" in record["learned"]["fid and kid"]
     assert record["published"] == cited
@@ -170,7 +170,7 @@ def test_a_run_with_features_resumes_and_draws_what_others_published(scripts, tm
         assert all({"kid", "lpips"} <= set(point) for point in curve)
     assert {"fid", "kid", "parameters", "nfe encode", "s encode"} <= set(re.split(r"\s{2,}", table.splitlines()[0]))
     code, _, said = bench("--images", tmp_path / "src", *cheap, "--out", out, *more)
-    assert "4 of 4 measurements are from" in said
+    assert "4 of 4 measurements read from" in said
     assert json.loads((tmp_path / "rd.json").read_text())["mean"] == record["mean"]
 
 
