@@ -49,6 +49,7 @@ _BENCHES = {
     "exact": ("bench_exact", "Exactness over threads, batches, instruction sets and kernels."),
     "speed": ("bench_speed", "Exact arithmetic beside float; seconds, calls, memory."),
     "scale": ("bench_scale", "Seconds, memory and seams from small images to many canvases."),
+    "seams": ("bench_seams", "Whether canvas borders show, and what cutting an image costs."),
     "latent": ("bench_latent", "Stable Diffusion's networks at full size, exact beside float."),
 }
 _EXIT_STATUS = (

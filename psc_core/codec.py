@@ -155,9 +155,9 @@ def decode_to_model(
     for items in alike(chosen):
         shared = chosen[items[0].image].shared
         if joint(chosen[items[0].image]):
-            pieces = _pieces(items, chosen, prior, shared)
             given, profile = prior.conditioned(items[0].condition), cast("ArchiveProfile", shared.profile)
-            outputs[items[0].image][:] = Mosaic(given, profile, pieces, shared.seed).restore(restore)
+            mosaic = Mosaic(given, profile, _pieces(items, chosen, prior, shared), shared.seed)
+            outputs[items[0].image] = mosaic.restore(restore)
             continue
         for batch in batches(items, prior, shared.profile):
             part = partial(_decode_canvases, streams=chosen, prior=prior, shared=shared, restore=restore)

@@ -2,12 +2,13 @@
 
 Canvases are measured alone, but their posterior is sampled together: the network sees each canvas with a margin of
 its neighbours, and every canvas is then put into its own cells. One sample is held at a time, so memory grows with the
-image by some 200 bytes a pixel, and not with the number of samples.
+image by some 80 bytes a pixel, and not with the number of samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from psc_core.exact import fixed
 from psc_core.exact.noise import NoiseKey, normal
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
-from psc_core.samplers.ddrm import Noise, ddrm
+from psc_core.samplers.ddrm import descend, first, levels
 from psc_core.structured import RESTORING, Piece, Restoration, restoration
 
 MARGIN = 32
@@ -27,74 +28,83 @@ LATENT_MARGIN = 8
 
 
 class Mosaic:
-    """All canvases of one image; one tensor (1, C, H, W) holds them side by side."""
+    """All canvases of one image; one tensor (C, H, W) holds them side by side."""
 
     def __init__(self, prior: Prior, profile: ArchiveProfile, pieces: Sequence[Piece], seed: int) -> None:
-        self.prior, self.profile, self.pieces, self.seed = prior, profile, list(pieces), seed
+        self.prior, self.profile, self.seed = prior, profile, seed
         self.canvases = [piece.canvas.shrunk(prior.scale) for piece in pieces]
         self.height = max(c.top + c.height for c in self.canvases)
         self.width = max(c.left + c.width for c in self.canvases)
         self.margin = MARGIN if prior.scale == 1 else LATENT_MARGIN
         self.tiers = min(p.tiers for p in pieces)
+        self.cells = [piece.cells for piece in pieces]
+        self.padded = [piece.estimate.shape for piece in pieces]
+        self.start = self._blank(torch.float32)
+        for number, (canvas, piece) in enumerate(zip(self.canvases, pieces, strict=True)):
+            estimate = piece.estimate[:, : canvas.height, : canvas.width]
+            _view(self.start, canvas).copy_(self._project(number, estimate, profile.inset))
 
     def restore(self, how: str) -> Tensor:
         """The ``mean`` of posterior samples, or one ``perceptual`` sample, in model space: (C, H, W)."""
         plan = restoration(self.profile, self.tiers, how)
-        start = self._project(self._compose([piece.estimate for piece in self.pieces]))
-        total = torch.zeros_like(start, dtype=torch.float64)
+        total = self._blank(torch.int32)
         for sample in range(plan.samples):
-            x = ddrm(self._denoise, self._project, self._noise(plan, sample), plan.sigmas, plan.eta, start)
-            total = total + fixed.to_grid(x)
-        mean = (total / torch.full_like(total, float(plan.samples))).round()
-        return fixed.from_grid(mean)[0]
-
-    def _denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
-        out = torch.empty_like(x_NCHW)
+            x = self._sample(plan, sample)
+            for canvas in self.canvases:
+                _view(total, canvas).add_(fixed.to_grid(_view(x, canvas)).to(torch.int32))
         for canvas in self.canvases:
-            top, left = max(0, canvas.top - self.margin), max(0, canvas.left - self.margin)
-            bottom = min(self.height, canvas.top + canvas.height + self.margin)
-            right = min(self.width, canvas.left + canvas.width + self.margin)
-            seen = _padded(x_NCHW[:, :, top:bottom, left:right], self.prior.multiple // self.prior.scale)
-            denoised = self.prior.denoise(seen, sigma)[:, :, canvas.top - top :, canvas.left - left :]
-            _view(out, canvas).copy_(denoised[:, :, : canvas.height, : canvas.width])
-        return out
+            part = _view(total, canvas).double()
+            _view(x, canvas).copy_(fixed.from_grid((part / torch.full_like(part, float(plan.samples))).round()))
+        return x
 
-    def _project(self, x_NCHW: Tensor) -> Tensor:
-        parts = []
-        for canvas, piece in zip(self.canvases, self.pieces, strict=True):
-            x = _padded(_view(x_NCHW, canvas), self.profile.window)
-            parts.append(piece.cells.project(x[None], self.profile.inset)[0, 0])
-        return self._compose(parts)
+    def _sample(self, plan: Restoration, sample: int) -> Tensor:
+        """:func:`.samplers.ddrm.ddrm`, all canvases a step."""
+        x, after = self._blank(torch.float32), self._blank(torch.float32)
+        for number, canvas in enumerate(self.canvases):
+            drawn = self._noise(plan, sample, number, 0)
+            _view(x, canvas).copy_(first(drawn, plan.sigmas[0], _view(self.start, canvas)))
+        for step, (sigma, following) in enumerate(levels(plan.sigmas)):
+            for number, canvas in enumerate(self.canvases):
+                inset = self.profile.inset if following else 0.0
+                x0 = self._project(number, self._denoise(x, canvas, sigma), inset)
+                fresh = partial(self._noise, plan, sample, number, step + 1)
+                _view(after, canvas).copy_(descend(_view(x, canvas), x0, sigma, following, plan.eta, fresh))
+            x, after = after, x
+        return x
 
-    def _noise(self, plan: Restoration, sample: int) -> Noise:
-        """The noise that a canvas alone would draw, side by side."""
+    def _denoise(self, x_CHW: Tensor, canvas: Canvas, sigma: float) -> Tensor:
+        """One canvas denoised, its neighbours' margins seen."""
+        top, left = max(0, canvas.top - self.margin), max(0, canvas.left - self.margin)
+        bottom = min(self.height, canvas.top + canvas.height + self.margin)
+        right = min(self.width, canvas.left + canvas.width + self.margin)
+        seen = _padded(x_CHW[:, top:bottom, left:right], self.prior.multiple // self.prior.scale)
+        denoised = self.prior.denoise(seen[None], sigma)[0, :, canvas.top - top :, canvas.left - left :]
+        return denoised[:, : canvas.height, : canvas.width]
+
+    def _project(self, number: int, x_CHW: Tensor, inset: float) -> Tensor:
+        """One canvas put into its cells."""
+        x = self.cells[number].project(_padded(x_CHW, self.profile.window)[None, None], inset)
+        return x[0, 0, :, : x_CHW.shape[1], : x_CHW.shape[2]]
+
+    def _noise(self, plan: Restoration, sample: int, number: int, step: int) -> Tensor:
+        """The noise that a canvas alone would draw."""
         which, sign = sample % plan.fresh, 1.0 if sample < plan.fresh else -1.0
+        key, canvas = NoiseKey(self.seed, number, RESTORING, self.tiers, step), self.canvases[number]
+        drawn = normal(key, range(which, which + 1), self.padded[number], self.prior.device)[0] * sign
+        return drawn[:, : canvas.height, : canvas.width]
 
-        def draw(step: int) -> Tensor:
-            parts = []
-            for canvas, piece in enumerate(self.pieces):
-                key = NoiseKey(self.seed, canvas, RESTORING, self.tiers, step)
-                parts.append(normal(key, range(which, which + 1), piece.estimate.shape, self.prior.device)[0] * sign)
-            return self._compose(parts)
-
-        return draw
-
-    def _compose(self, parts: Sequence[Tensor]) -> Tensor:
-        """Canvases (C, h, w) side by side, their padding cut off: (1, C, H, W)."""
-        out = torch.empty(1, len(parts[0]), self.height, self.width, device=parts[0].device)
-        for canvas, part in zip(self.canvases, parts, strict=True):
-            _view(out, canvas).copy_(part[:, : canvas.height, : canvas.width])
-        return out
+    def _blank(self, kind: torch.dtype) -> Tensor:
+        return torch.zeros(self.padded[0][0], self.height, self.width, dtype=kind, device=self.prior.device)
 
 
-def _view(x_NCHW: Tensor, canvas: Canvas) -> Tensor:
-    return x_NCHW[:, :, canvas.top : canvas.top + canvas.height, canvas.left : canvas.left + canvas.width]
+def _view(x_CHW: Tensor, canvas: Canvas) -> Tensor:
+    return x_CHW[:, canvas.top : canvas.top + canvas.height, canvas.left : canvas.left + canvas.width]
 
 
-def _padded(x_NCHW: Tensor, multiple: int) -> Tensor:
+def _padded(x_CHW: Tensor, multiple: int) -> Tensor:
     """Reflected at the lower and right border up to the next multiples, as :func:`.canvas.pad_to_multiple` does."""
-    height, width = x_NCHW.shape[2:]
+    height, width = x_CHW.shape[1:]
     if not height % multiple and not width % multiple:
-        return x_NCHW.contiguous()
+        return x_CHW.contiguous()
     rows, columns = (torch.from_numpy(reflected(side, -(-side // multiple) * multiple)) for side in (height, width))
-    return x_NCHW.index_select(2, rows.to(x_NCHW.device)).index_select(3, columns.to(x_NCHW.device))
+    return x_CHW.index_select(1, rows.to(x_CHW.device)).index_select(2, columns.to(x_CHW.device))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -102,7 +103,12 @@ class StructuredCanvases:
         return self._draw(self._noise(p.samples, _SENSING), karras(steps, high, step * p.cold), p.eta, start)
 
     def _draw(self, draw: Noise, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
-        flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, self._project(start.flatten(0, 1)))
+        """Samples on their way are drawn into their cells' insides; the last estimate may touch the borders.
+
+        A last one drawn inside too moves what was measured against what was not, and the windows show.
+        """
+        begin, finish = self._project(start.flatten(0, 1)), partial(self._project, inset=0.0)
+        flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, begin, finish)
         return flat.view(start.shape)
 
     def _noise(self, count: int, purpose: int, *, fresh: int | None = None) -> Noise:
@@ -115,8 +121,9 @@ class StructuredCanvases:
 
         return draw
 
-    def _project(self, x_NCHW: Tensor) -> Tensor:
-        return self.cells.project(x_NCHW.view(len(self.keys), -1, *self.shape), self.profile.inset).view_as(x_NCHW)
+    def _project(self, x_NCHW: Tensor, inset: float | None = None) -> Tensor:
+        given = self.profile.inset if inset is None else inset
+        return self.cells.project(x_NCHW.view(len(self.keys), -1, *self.shape), given).view_as(x_NCHW)
 
     def _from_cells(self, mean_BK: Tensor) -> Tensor:
         """The image whose coefficients are the cells' middles where measured, ``mean`` elsewhere."""

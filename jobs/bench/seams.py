@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from psc_core.canvas import plan_canvases
+from psc_core.canvas import count_canvases, plan_canvases
 
 
-def seam_ratio(image_HWC: np.ndarray, limit: int) -> float | None:
-    """Mean absolute difference of neighbours across inner canvas borders over that of all others.
+class Gradients(NamedTuple):
+    """Mean absolute differences of neighbours: across inner canvas borders, and between all others."""
 
-    The photograph's own ratio says what to expect: near 1, but for what happens to lie on the borders. None for one
-    canvas. limit: a canvas's largest side in pixels.
-    """
+    across: float
+    elsewhere: float
+
+
+def gradients(image_HWC: np.ndarray, limit: int) -> Gradients:
+    """Of an image that is cut into several canvases with no side above ``limit`` pixels."""
     height, width = image_HWC.shape[:2]
     canvases = plan_canvases(height, width, limit)
     across, elsewhere = [], []
@@ -21,5 +26,16 @@ def seam_ratio(image_HWC: np.ndarray, limit: int) -> float | None:
         border = np.isin(np.arange(1, len(steps) + 1), sorted(edges))
         across.append(steps[border])
         elsewhere.append(steps[~border])
-    found = np.concatenate(across)
-    return float(found.mean() / np.concatenate(elsewhere).mean()) if found.size else None
+    return Gradients(float(np.concatenate(across).mean()), float(np.concatenate(elsewhere).mean()))
+
+
+def seam_ratio(image_HWC: np.ndarray, limit: int) -> float | None:
+    """Gradient across canvas borders over that elsewhere.
+
+    The photograph's own ratio says what to expect: near 1, but for what happens to lie on the borders. None for one
+    canvas. limit: a canvas's largest side in pixels.
+    """
+    if count_canvases(*image_HWC.shape[:2], limit) == 1:
+        return None
+    found = gradients(image_HWC, limit)
+    return found.across / found.elsewhere

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -24,6 +25,7 @@ def ddrm(
     sigmas: Sequence[float],
     eta: float,
     start: Tensor | None = None,
+    finish: Project | None = None,
 ) -> Tensor:
     """Samples of p(x | Hx = y).
 
@@ -34,15 +36,32 @@ def ddrm(
         sigmas: falling noise levels.
         eta: share of fresh noise (1: all the noise of a step is new; 0: none is, as in DDIM).
         start: samples to re-noise to the first level instead of starting from noise alone.
+        finish: what the last estimate is put through instead of ``project``.
     """
-    x = noise(0) * float(np.float32(sigmas[0]))
-    x = x if start is None else start + x
-    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
-        x0 = project(denoise(x, sigma))
-        if not following:
-            return x0
-        kept = (x - x0) * float(np.float32(following * math.sqrt(1 - eta * eta) / sigma))
-        x = x0 + kept
-        if eta:
-            x = x + noise(step + 1) * float(np.float32(following * eta))
-    raise AssertionError("a schedule holds at least one level")
+    x = first(noise(0), sigmas[0], start)
+    for step, (sigma, following) in enumerate(levels(sigmas)):
+        x0 = (project if following else finish or project)(denoise(x, sigma))
+        x = descend(x, x0, sigma, following, eta, partial(noise, step + 1))
+    return x
+
+
+def levels(sigmas: Sequence[float]) -> list[tuple[float, float]]:
+    """Every noise level with the one that follows it; the last is followed by 0."""
+    return list(zip(sigmas, [*sigmas[1:], 0.0], strict=True))
+
+
+def first(noise: Tensor, sigma: float, start: Tensor | None) -> Tensor:
+    """What the first step sees."""
+    x = noise * float(np.float32(sigma))
+    return x if start is None else start + x
+
+
+def descend(
+    x: Tensor, x0: Tensor, sigma: float, following: float, eta: float, fresh: Callable[[], Tensor]
+) -> Tensor:
+    """From ``x`` at level sigma, of which ``x0`` is the estimate, to the level that follows."""
+    if not following:
+        return x0
+    kept = (x - x0) * float(np.float32(following * math.sqrt(1 - eta * eta) / sigma))
+    x = x0 + kept
+    return x + fresh() * float(np.float32(following * eta)) if eta else x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -123,11 +123,11 @@ class Canvas:
         data = self.low.astype("<f8").tobytes() + self.high.astype("<f8").tobytes()
         return int.from_bytes(hashlib.sha256(data).digest()[:2], "little")
 
-    def project(self, x: np.ndarray) -> np.ndarray:
+    def project(self, x: np.ndarray, inset: float | None = None) -> np.ndarray:
         """Section 4.2."""
-        n = grid(x)
+        n, inset = grid(x), self.p["inset"] if inset is None else inset
         z = self.basis.analyse(n).reshape(-1)
-        margin = np.rint((self.high - self.low) * (self.kind == SIGNIFICANT) * self.p["inset"])
+        margin = np.rint((self.high - self.low) * (self.kind == SIGNIFICANT) * inset)
         moved = np.minimum(np.maximum(z, self.low + margin), self.high - margin) - z
         return from_grid(np.clip(n + self.basis.synthesize(moved), -LIMIT, LIMIT))
 
@@ -138,7 +138,8 @@ class Canvas:
         def drawn(step: int) -> np.ndarray:
             return self.noise(purpose, step, which) * np.float32(sign)
 
-        return sampler(self.prior.denoise, self.project, drawn, sigmas, eta, start)
+        finish = partial(self.project, inset=0.0)
+        return sampler(self.prior.denoise, self.project, drawn, sigmas, eta, start, finish=finish)
 
     def variance(self, z: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Section 4.4 b."""
@@ -309,7 +310,8 @@ class Mosaic:
                     parts.append(noise(*key) * np.float32(sign))
                 return self.beside(parts)
 
-            total += grid(sampler(self.denoise, self.project, drawn, sigmas, eta, start))
+            finish = partial(self.project, inset=0.0)
+            total += grid(sampler(self.denoise, self.project, drawn, sigmas, eta, start, finish=finish))
         return from_grid(np.rint(total / float(len(signs))))
 
     def beside(self, parts: list[np.ndarray]) -> np.ndarray:
@@ -318,11 +320,11 @@ class Mosaic:
             out[:, top : top + height, left : left + width] = part[:, :height, :width]
         return out
 
-    def project(self, x: np.ndarray) -> np.ndarray:
+    def project(self, x: np.ndarray, inset: float | None = None) -> np.ndarray:
         parts = []
         for (top, left, height, width), canvas in zip(self.stream.canvases, self.canvases, strict=True):
             part = pad(x[:, top : top + height, left : left + width], self.stream.profile["window"])
-            parts.append(canvas.project(part))
+            parts.append(canvas.project(part, inset))
         return self.beside(parts)
 
     def denoise(self, x: np.ndarray, sigma: float) -> np.ndarray:

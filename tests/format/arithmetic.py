@@ -146,13 +146,15 @@ def sampler(
     eta: float,
     start: np.ndarray | None = None,
     kind: str = "ddrm",
+    finish: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     x = noise_of(0) * f32(sigmas[0])
     if start is not None:
         x = project(start) + x
     for i, sigma in enumerate(sigmas):
-        clean = project(denoise(x, sigma))
-        if i == len(sigmas) - 1:
+        last = i == len(sigmas) - 1
+        clean = (finish if finish and last else project)(denoise(x, sigma))
+        if last:
             break
         following = sigmas[i + 1]
         if kind == "ddpm":
