@@ -10,7 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from jobs.console import bar, json_option, out_json, table
+from jobs.console import json_option, out_json, table
+from jobs.progress import bar
 
 SIZES = ("256x256", "1024x768", "2048x1536", "4000x3000")
 

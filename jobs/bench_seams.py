@@ -10,9 +10,11 @@ from typing import Any
 import click
 import numpy as np
 
-from jobs.console import bar, json_option, out_json, table
+from jobs.console import json_option, out_json, table
+from jobs.progress import bar
 
 CANVAS = 128
+WIDEST_WINDOW = 64
 
 
 def bench_seams(
@@ -100,8 +102,7 @@ def _measure(
     from jobs.bench.seams import gradients
     from psc_core.metrics import psnr
 
-    window = psc_core.get_profile("archive", **given).window
-    whole = -(-max(image.shape[:2]) // window) * window
+    whole = -(-max(image.shape[:2]) // WIDEST_WINDOW) * WIDEST_WINDOW
     cut, one = (
         psc_core.encode(image, prior, psc_core.get_profile("archive", **given, canvas=side)) for side in (canvas, whole)
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.progress import bar as bar
 from jobs.words import counted
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ def seam_ratio(image_HWC: np.ndarray, limit: int) -> float | None:
     The photograph's own ratio says what to expect: near 1, but for what happens to lie on the borders. None for one
     canvas. limit: a canvas's largest side in pixels.
     """
-    if count_canvases(*image_HWC.shape[:2], limit) == 1:
+    height, width = image_HWC.shape[:2]
+    if count_canvases(height, width, limit) == 1:
         return None
     found = gradients(image_HWC, limit)
     return found.across / found.elsewhere

@@ -56,9 +56,7 @@ def first(noise: Tensor, sigma: float, start: Tensor | None) -> Tensor:
     return x if start is None else start + x
 
 
-def descend(
-    x: Tensor, x0: Tensor, sigma: float, following: float, eta: float, fresh: Callable[[], Tensor]
-) -> Tensor:
+def descend(x: Tensor, x0: Tensor, sigma: float, following: float, eta: float, fresh: Callable[[], Tensor]) -> Tensor:
     """From ``x`` at level sigma, of which ``x0`` is the estimate, to the level that follows."""
     if not following:
         return x0
