@@ -20,6 +20,7 @@ _HOME = {
     "decode": "codec",
     "decode_batch": "codec",
     "decode_to_model": "codec",
+    "replay": "replayed",
     "load_prior": "priors",
     "Prior": "priors.base",
     "Profile": "profiles",
@@ -45,6 +46,7 @@ __all__ = [
     "encode_batch",
     "get_profile",
     "load_prior",
+    "replay",
 ]
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from psc_core.priors import load_prior
     from psc_core.priors.base import Prior
     from psc_core.profiles import Profile, get_profile
+    from psc_core.replayed import replay
 
 
 def __getattr__(name: str) -> Any:

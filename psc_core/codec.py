@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -13,33 +13,20 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 
-from psc_core.batching import Work, alike, batches, held, joint, multiple, padded, work_of
+from psc_core.batching import Work, alike, batches, held, joint, multiple, work_of
 from psc_core.canvas import Canvas, pad_to_multiple
-from psc_core.codecs import CODECS
 from psc_core.coding.condition import Condition, checked
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
 from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader, version_for
-from psc_core.errors import (
-    CorruptStream,
-    CutStream,
-    InvalidImage,
-    InvalidProfile,
-    StateMismatch,
-    WrongArithmetic,
-    WrongPrior,
-)
+from psc_core.errors import InvalidImage, InvalidProfile
 from psc_core.memory import in_halves
 from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile, fitted, get_profile
-from psc_core.sides import DecoderSide, EncoderSide
+from psc_core.replayed import as_coded, blank, check_cost, check_decodable, coder, paste, replaying
+from psc_core.sides import EncoderSide
 from psc_core.structured import Piece
-
-_SAMPLED_PIXELS = 1 << 26
-"""Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
-_KEY_RANGE = 1 << 12
-"""Steps and stages have 12 bits each in the key of their noise."""
 
 
 def encode(
@@ -97,7 +84,7 @@ def encode_batch(
     headers = [_header(*pair) for pair in zip(arrays, conditions or [None] * len(arrays), strict=True)]
     for header in headers:
         prior.check_condition(header.condition)
-        _check_cost(header, chosen)
+        check_cost(header, chosen)
     work = [w for i, header in enumerate(headers) for w in work_of(i, header, chosen)]
     pieces: dict[tuple[int, int], _Piece] = {}
     for batch in batches(work, prior, chosen):
@@ -137,7 +124,7 @@ def decode_batch(
         WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
     """
     pixels = [prior.to_pixels(x) for x in decode_to_model(streams, prior, tier=tier, restore=restore)]
-    return [_channels(p[: s.height, : s.width], s.channels) for p, s in zip(pixels, streams, strict=True)]
+    return [as_coded(*pair) for pair in zip(pixels, streams, strict=True)]
 
 
 def decode_to_model(
@@ -149,9 +136,9 @@ def decode_to_model(
     """
     for stream in streams:
         stream.shared.profile.check_restoration(restore)
-        _check_decodable(stream, prior)
+        check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
-    outputs = [_blank(s, prior) for s in chosen]
+    outputs = [blank(s, prior) for s in chosen]
     for items in alike(chosen):
         shared = chosen[items[0].image].shared
         if joint(chosen[items[0].image]):
@@ -162,18 +149,8 @@ def decode_to_model(
         for batch in batches(items, prior, shared.profile):
             part = partial(_decode_canvases, streams=chosen, prior=prior, shared=shared, restore=restore)
             for item, x in zip(batch, in_halves(batch, part, prior), strict=True):
-                _paste(outputs[item.image], x, item.canvas.shrunk(prior.scale))
+                paste(outputs[item.image], x, item.canvas.shrunk(prior.scale))
     return outputs
-
-
-def _paste(output_CHW: torch.Tensor, part_CHW: torch.Tensor, place: Canvas) -> None:
-    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
-    output_CHW[:, rows, columns] = part_CHW[:, : place.height, : place.width]
-
-
-def _blank(stream: Stream, prior: Prior) -> torch.Tensor:
-    height, width = (-(-side // prior.scale) for side in (stream.height, stream.width))
-    return torch.empty(prior.channels, height, width, device=prior.device)
 
 
 class _Piece(NamedTuple):
@@ -195,7 +172,7 @@ def _encode_canvases(
     prior = prior.conditioned(batch[0].condition)
     crops = [_crop(images[w.image], w.canvas) for w in batch]
     truth = torch.stack([prior.to_model(pad_to_multiple(crop, multiple(prior, profile))) for crop in crops])
-    canvases = _coder(prior, profile, batch, seed)
+    canvases = coder(prior, profile, batch, seed)
     side = EncoderSide(truth)
     tiers: list[list[list[Chunk]]] = [[] for _ in batch]
     errors: list[list[float]] = [[] for _ in batch]
@@ -227,41 +204,19 @@ def _pieces(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shar
     return [found[w.key] for w in items]
 
 
-def _replay(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Any:
-    """The codec's state after all chunks of a batch of canvases."""
-    canvases = _coder(prior, shared.profile, batch, shared.seed)
-    for number in range(len(streams[batch[0].image].tiers)):
-        per_canvas = [streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch]
-        for chunks in zip(*per_canvas, strict=True):
-            canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
-            _check_states(canvases.state_hashes(), chunks, number)
-    return canvases
-
-
 def _replayed(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
-    canvases = _replay(batch, streams, prior, shared)
+    canvases = _last(replaying(batch, streams, prior, shared))
     return [canvases.piece(b, w.canvas) for b, w in enumerate(batch)]
 
 
 def _decode_canvases(
     batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader, restore: str
 ) -> list[torch.Tensor]:
-    return list(_replay(batch, streams, prior, shared).restore(restore))
+    return list(_last(replaying(batch, streams, prior, shared)).restore(restore))
 
 
-def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> None:
-    for state, chunk in zip(states, chunks, strict=True):
-        if state != chunk.state:
-            raise StateMismatch(
-                f"tier {tier}: the bytes are whole, but replaying them does not reach the encoder's state. Likely "
-                "another version of the weights, or float arithmetic in another environment"
-            )
-
-
-def _coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> Any:
-    height, width = padded(batch[0].canvas, prior, profile)
-    given, shape = prior.conditioned(batch[0].condition), (height // prior.scale, width // prior.scale)
-    return CODECS[profile.codec](given, profile, shape, [w.key for w in batch], seed)
+def _last(states: Iterator[Any]) -> Any:
+    return deque(states, maxlen=1).pop()
 
 
 def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
@@ -338,54 +293,6 @@ def _crop(image: np.ndarray, canvas: Canvas) -> np.ndarray:
     return crop if crop.shape[2] == 3 else np.repeat(crop, 3, axis=2)
 
 
-def _channels(image: np.ndarray, channels: int) -> np.ndarray:
-    if channels == 3:
-        return image
-    return ((image.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)
-
-
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidProfile(f"seed={seed!r}: expected a whole number from 0 to 2^63 - 1")
-
-
-def _check_cost(header: ImageHeader, profile: Profile) -> None:
-    """Refuse what no machine is meant to compute, before anything is allocated: a header may claim any number."""
-    samples = max(getattr(profile, field, 1) for field in ("samples", "restore_samples"))
-    height, width = min(header.height, profile.canvas), min(header.width, profile.canvas)
-    if height * width * samples > _SAMPLED_PIXELS:
-        raise InvalidProfile(f"{samples} samples of a {height}x{width} canvas: choose fewer, or a smaller canvas")
-    steps = max((value for field, value in vars(profile).items() if field.endswith("steps")), default=1)
-    stages = profile.tiers * getattr(profile, "stages", 1)
-    if steps >= _KEY_RANGE or stages >= _KEY_RANGE:
-        raise InvalidProfile(f"{steps} steps and {stages} stages in all: both must be below {_KEY_RANGE}")
-
-
-def _check_decodable(stream: Stream, prior: Prior) -> None:
-    shared = stream.shared
-    _check_cost(stream.image, shared.profile)
-    groups = CODECS[shared.profile.codec].groups(shared.profile)
-    for number, tier in enumerate(stream.tiers):
-        if tier.groups != groups:
-            raise CorruptStream(f"tier {number} claims {tier.groups} chunks a canvas; its profile makes {groups}")
-    held = len(stream.tiers[0].chunks) if stream.tiers else 0
-    if held < stream.canvases:  # also bounds what is allocated by what was read
-        raise CutStream(
-            f"the stream begins {held} of its {stream.canvases} canvases: there is no whole image to decode"
-        )
-    if shared.arithmetic != prior.arithmetic:
-        raise WrongArithmetic(
-            f"the stream was encoded with arithmetic={shared.arithmetic!r}, the prior computes {prior.arithmetic!r}: "
-            f"load the prior with arithmetic={shared.arithmetic!r}"
-        )
-    if shared.prior_fingerprint != prior.fingerprint:
-        raise WrongPrior(
-            f"the stream needs prior {shared.prior_name!r} ({shared.prior_fingerprint}), "
-            f"given is {prior.name!r} ({prior.fingerprint})"
-        )
-    prior.check_condition(stream.condition)
-    if shared.environment and shared.environment != prior.environment:
-        warnings.warn(
-            f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here",
-            stacklevel=3,
-        )

@@ -169,7 +169,10 @@ class ArchiveProfile(Profile):
         _within(self, "step", _LEAST, 64)
         _within(self, "first_step", _LEAST, 16)
         _within(self, "ratio", _LEAST, 1)
-        finest = self.step * min(self.first_step, self.ratio ** min(self.tiers - 1, 1 << 20))
+        last = self.step
+        for _ in range(min(self.tiers - 1, 1 << 16)):
+            last *= self.ratio
+        finest = min(self.step * self.first_step, last)
         if finest < _LEAST:
             given = f"step={self.step}, first_step={self.first_step}, ratio={self.ratio}, tiers={self.tiers}"
             raise InvalidProfile(f"{given}: the finest step is {finest:.2g}, expected at least {_LEAST:g}")

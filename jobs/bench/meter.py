@@ -5,7 +5,17 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
+
+
+class Cost(Protocol):
+    """What a call took."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def memory_mb(self) -> float: ...
 
 
 class Meter:

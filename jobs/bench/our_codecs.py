@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -116,34 +116,62 @@ def check_overrides(overrides: Sequence[str], specs: Sequence[str]) -> None:
 
 
 def measure(variant: Variant, prior: Any, image: np.ndarray, judge: Judge, condition: Condition = None) -> list[Point]:
-    """A point a tier, and one a cut that holds a whole picture, each decoded from its own bytes."""
+    """A point a tier, and one a cut that holds a whole picture; each as if decoded from its own bytes alone."""
     calls = prior.nfe
     with Meter() as encoding:
         stream = psc_core.encode(image, prior, variant.profile, seed=variant.seed, condition=condition)
-    nfe_encode = prior.nfe - calls
-    points = []
-    for name, data in _prefixes(stream, variant.cuts):
-        calls = prior.nfe
-        with Meter() as decoding:
-            decoded = psc_core.decode(psc_core.Stream.from_bytes(data), prior, restore=variant.restore)
-        counted = len(data) - (len(stream.shared.to_bytes()) if variant.in_dataset else 0)
-        point = {"setting": variant.setting(name), **judge.rate_and_distortion(counted, image, decoded)}
-        point |= {"nfe_encode": nfe_encode, "nfe_decode": prior.nfe - calls, "parameters": prior.parameters}
-        points.append(point | costs(encoding, decoding))
+    common = {"nfe_encode": prior.nfe - calls, "parameters": prior.parameters}
+
+    def point(name: str, prefix: psc_core.Stream, found: _Decoded) -> Point:
+        header = len(stream.shared.to_bytes()) if variant.in_dataset else 0
+        judged = judge.rate_and_distortion(len(prefix.to_bytes()) - header, image, found.pixels)
+        cost = costs(encoding, found) | {"nfe_decode": found.nfe}
+        return {"setting": variant.setting(name), **judged, **common, **cost}
+
+    stored = psc_core.Stream.from_bytes(stream.to_bytes())
+    every = enumerate(_tiers(stored, prior, variant.restore))
+    points = [point(f"tier {k}", stream.truncate(tier=k), found) for k, found in every]
+    for bpp, prefix in _cuts(stored, variant.cuts):
+        points += [point(f"{bpp:g} bpp", prefix, *_tiers(prefix, prior, variant.restore, since=len(prefix.tiers) - 1))]
     return points
 
 
-def _prefixes(stream: psc_core.Stream, cuts: Sequence[float]) -> list[tuple[str, bytes]]:
-    """(name, standalone bytes) of each tier and cut, headers counted."""
-    out = [(f"tier {k}", stream.truncate(tier=k).to_bytes()) for k in range(len(stream.tiers))]
+class _Decoded(NamedTuple):
+    """A picture, and what decoding it alone costs: the replay up to its tier, and its restoration."""
+
+    pixels: np.ndarray
+    nfe: float
+    seconds: float
+    memory_mb: float
+
+
+def _tiers(stream: psc_core.Stream, prior: Any, restore: str, *, since: int = 0) -> Iterator[_Decoded]:
+    """The pictures of all tiers from tier ``since``, from one replay."""
+    replay = psc_core.replay(stream, prior)
+    nfe, seconds, memory = 0.0, 0.0, 0.0
+    for tier in range(len(stream.tiers)):
+        calls = prior.nfe
+        with Meter() as replaying:
+            state = next(replay)
+        nfe, seconds, memory = nfe + prior.nfe - calls, seconds + replaying.seconds, max(memory, replaying.memory_mb)
+        if tier < since:
+            continue
+        calls = prior.nfe
+        with Meter() as restoring:
+            pixels = state.restore(restore)
+        peak = max(memory, restoring.memory_mb)
+        yield _Decoded(pixels, nfe + prior.nfe - calls, seconds + restoring.seconds, peak)
+
+
+def _cuts(stream: psc_core.Stream, cuts: Sequence[float]) -> Iterator[tuple[float, psc_core.Stream]]:
+    """Rates in bits a pixel, all headers counted, and the stream cut there, where that is a whole picture."""
     for bpp in cuts:
         try:
             cut = stream.truncate(max_bytes=int(bpp * stream.height * stream.width / 8))
         except TierOutOfRange:  # not even the headers fit
             continue
         if cut.tiers and len(cut.tiers[0].chunks) >= cut.canvases:
-            out.append((f"{bpp:g} bpp", cut.to_bytes()))
-    return out
+            yield bpp, cut
 
 
 def warm_up(prior: Any) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from jobs.bench.curves import Point
 from jobs.bench.distortion import Judge
-from jobs.bench.meter import Meter
+from jobs.bench.meter import Cost, Meter
 
 Encode = Callable[[Image.Image, float], bytes]
 
@@ -122,7 +122,7 @@ def measure(name: str, image: np.ndarray, judge: Judge) -> list[Point]:
     return points
 
 
-def costs(encoding: Meter, decoding: Meter) -> Point:
+def costs(encoding: Cost, decoding: Cost) -> Point:
     """What both calls took."""
     return {
         "seconds_encode": encoding.seconds,

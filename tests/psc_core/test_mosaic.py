@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import psc_core
-from psc_core import batching, codec
+from psc_core import batching, codec, codecs
 from tests.psc_core.photographs import photograph
 
 PROFILE = psc_core.get_profile("archive", tiers=3, canvas=64, window=16, restore_steps=4)
@@ -65,7 +65,7 @@ def test_a_budget_that_ends_between_canvases_still_gives_one_picture(prior, stre
 
 
 def test_cells_alone_project_as_in_company(prior):
-    canvases = codec.CODECS["structured"](prior, PROFILE, (32, 32), [0, 1], 0)
+    canvases = codecs.CODECS["structured"](prior, PROFILE, (32, 32), [0, 1], 0)
     canvases.cells.low[:, ::3], canvases.cells.high[:, ::3], canvases.cells.kind[:, ::3] = -1000.0, 3000.0, 2
     x = canvases._noise(2, 0)(0).view(2, 2, 3, 32, 32)
     together = canvases.cells.project(x, 0.4)

@@ -1,0 +1,164 @@
+"""Replaying a stream: the codec's state after every tier, reached once, from which pictures are restored."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from psc_core.batching import Work, batches, held, joint, padded, work_of
+from psc_core.canvas import Canvas
+from psc_core.codecs import CODECS
+from psc_core.coding.container import Chunk, Stream
+from psc_core.coding.header import ImageHeader, SharedHeader
+from psc_core.errors import CorruptStream, CutStream, InvalidProfile, StateMismatch, WrongArithmetic, WrongPrior
+from psc_core.mosaic import Mosaic
+from psc_core.priors.base import Prior
+from psc_core.profiles import ArchiveProfile, Profile
+from psc_core.sides import DecoderSide
+
+_SAMPLED_PIXELS = 1 << 26
+"""Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
+_KEY_RANGE = 1 << 12
+"""Steps and stages have 12 bits each in the key of their noise."""
+
+
+class Replayed(NamedTuple):
+    """A stream replayed up to and with tier ``tier``. It is valid until the next tier is asked for."""
+
+    tier: int
+    stream: Stream
+    prior: Prior
+    parts: Sequence[tuple[Sequence[Work], Any]]
+    """Canvases computed together, and their codec's state."""
+
+    def restore(self, how: str = "mean") -> np.ndarray:
+        """The picture, uint8 (H, W, C): what :func:`psc_core.decode` gives of the stream cut after this tier.
+
+        Raises:
+            InvalidProfile: the profile has no such restoration.
+        """
+        shared, prior = self.stream.shared, self.prior
+        shared.profile.check_restoration(how)
+        if joint(self.stream):
+            pieces = {w.key: state.piece(b, w.canvas) for batch, state in self.parts for b, w in enumerate(batch)}
+            given, profile = prior.conditioned(self.stream.condition), cast("ArchiveProfile", shared.profile)
+            whole = Mosaic(given, profile, [pieces[key] for key in sorted(pieces)], shared.seed).restore(how)
+        else:
+            whole = blank(self.stream, prior)
+            for batch, state in self.parts:
+                for w, x in zip(batch, state.restore(how), strict=True):
+                    paste(whole, x, w.canvas.shrunk(prior.scale))
+        return as_coded(prior.to_pixels(whole), self.stream)
+
+
+def replay(stream: Stream, prior: Prior) -> Iterator[Replayed]:
+    """Every tier of one stream in turn, for the cost of the last one's replay; pictures are drawn where asked for.
+
+    The states of all canvases are held at once: for images of many, :func:`psc_core.decode` takes less memory.
+
+    Raises:
+        WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, CorruptStream, CutStream.
+    """
+    check_decodable(stream, prior)
+    work = work_of(0, stream.image, stream.shared.profile)
+    groups: dict[tuple[int, ...], list[Work]] = {}
+    for w in work:
+        groups.setdefault(held(stream, w.key), []).append(w)
+    together = [batch for same in groups.values() for batch in batches(same, prior, stream.shared.profile)]
+    running = [replaying(batch, [stream], prior, stream.shared) for batch in together]
+    for tier, states in enumerate(zip(*running, strict=True)):
+        yield Replayed(tier, stream, prior, list(zip(together, states, strict=True)))
+
+
+def replaying(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Iterator[Any]:
+    """The codec's state of a batch of canvases, after every tier."""
+    canvases = coder(prior, shared.profile, batch, shared.seed)
+    for number in range(len(streams[batch[0].image].tiers)):
+        per_canvas = [streams[w.image].tiers[number].chunks[w.key :: streams[w.image].canvases] for w in batch]
+        for chunks in zip(*per_canvas, strict=True):
+            canvases.run_group(DecoderSide([chunk.payload for chunk in chunks]))
+            _check_states(canvases.state_hashes(), chunks, number)
+        yield canvases
+
+
+def coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> Any:
+    """A codec's state for a batch of canvases, before anything is known."""
+    height, width = padded(batch[0].canvas, prior, profile)
+    given, shape = prior.conditioned(batch[0].condition), (height // prior.scale, width // prior.scale)
+    return CODECS[profile.codec](given, profile, shape, [w.key for w in batch], seed)
+
+
+def blank(stream: Stream, prior: Prior) -> torch.Tensor:
+    """Room for a whole image in the prior's space."""
+    height, width = (-(-side // prior.scale) for side in (stream.height, stream.width))
+    return torch.empty(prior.channels, height, width, device=prior.device)
+
+
+def paste(output_CHW: torch.Tensor, part_CHW: torch.Tensor, place: Canvas) -> None:
+    """Put a canvas, its padding cut off, into its place."""
+    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
+    output_CHW[:, rows, columns] = part_CHW[:, : place.height, : place.width]
+
+
+def as_coded(pixels_HWC: np.ndarray, stream: Stream) -> np.ndarray:
+    """Cut to the image's size, in as many channels as were encoded."""
+    pixels = pixels_HWC[: stream.height, : stream.width]
+    if stream.channels == 3:
+        return pixels
+    return ((pixels.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)
+
+
+def check_cost(header: ImageHeader, profile: Profile) -> None:
+    """Refuse what no machine is meant to compute, before anything is allocated: a header may claim any number."""
+    samples = max(getattr(profile, field, 1) for field in ("samples", "restore_samples"))
+    height, width = min(header.height, profile.canvas), min(header.width, profile.canvas)
+    if height * width * samples > _SAMPLED_PIXELS:
+        raise InvalidProfile(f"{samples} samples of a {height}x{width} canvas: choose fewer, or a smaller canvas")
+    steps = max((value for field, value in vars(profile).items() if field.endswith("steps")), default=1)
+    stages = profile.tiers * getattr(profile, "stages", 1)
+    if steps >= _KEY_RANGE or stages >= _KEY_RANGE:
+        raise InvalidProfile(f"{steps} steps and {stages} stages in all: both must be below {_KEY_RANGE}")
+
+
+def check_decodable(stream: Stream, prior: Prior) -> None:
+    """Raise the typed error of what keeps ``prior`` from decoding ``stream``."""
+    shared = stream.shared
+    check_cost(stream.image, shared.profile)
+    groups = CODECS[shared.profile.codec].groups(shared.profile)
+    for number, tier in enumerate(stream.tiers):
+        if tier.groups != groups:
+            raise CorruptStream(f"tier {number} claims {tier.groups} chunks a canvas; its profile makes {groups}")
+    held = len(stream.tiers[0].chunks) if stream.tiers else 0
+    if held < stream.canvases:  # also bounds what is allocated by what was read
+        raise CutStream(
+            f"the stream begins {held} of its {stream.canvases} canvases: there is no whole image to decode"
+        )
+    if shared.arithmetic != prior.arithmetic:
+        raise WrongArithmetic(
+            f"the stream was encoded with arithmetic={shared.arithmetic!r}, the prior computes {prior.arithmetic!r}: "
+            f"load the prior with arithmetic={shared.arithmetic!r}"
+        )
+    if shared.prior_fingerprint != prior.fingerprint:
+        raise WrongPrior(
+            f"the stream needs prior {shared.prior_name!r} ({shared.prior_fingerprint}), "
+            f"given is {prior.name!r} ({prior.fingerprint})"
+        )
+    prior.check_condition(stream.condition)
+    if shared.environment and shared.environment != prior.environment:
+        warnings.warn(
+            f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here",
+            stacklevel=3,
+        )
+
+
+def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> None:
+    for state, chunk in zip(states, chunks, strict=True):
+        if state != chunk.state:
+            raise StateMismatch(
+                f"tier {tier}: the bytes are whole, but replaying them does not reach the encoder's state. Likely "
+                "another version of the weights, or float arithmetic in another environment"
+            )
