@@ -37,11 +37,14 @@ def bench_seams(
         photographs: size, crop, limit, every; see :class:`jobs.bench.photographs.Photographs`.
 
     Raises:
-        click.UsageError: no photographs, or none larger than a canvas. PscError: an unknown prior, a wrong field.
+        click.UsageError: no photographs, none larger than a canvas, or a prior that takes no larger canvas.
+        PscError: an unknown prior, a wrong field.
     """
     import psc_core
     from jobs.bench.photographs import Photographs
 
+    if taken := {"canvas", "tiers"} & set(overrides or {}):
+        raise click.UsageError(f"--set {', '.join(sorted(taken))}: give --canvas and --tier instead")
     chosen = Photographs(images, **photographs)
     items = chosen.items()
     denoiser, given = psc_core.load_prior(prior), dict(overrides or {}) | {"tiers": max(tiers) + 1}
@@ -51,13 +54,12 @@ def bench_seams(
     with bar("image", len(items)) as shown:
         for item in items:
             image = chosen.load(item)
+            if max(image.shape[:2]) > canvas:
+                measured.append(_measure(denoiser, given, image, canvas, tiers))
+                report = {"request": request, "images": len(measured), "tiers": _mean(measured, tiers)}
+                Path(out).parent.mkdir(parents=True, exist_ok=True)
+                Path(out).write_text(json.dumps(report, indent=1) + "\n")
             shown.update(1)
-            if max(image.shape[:2]) <= canvas:
-                continue
-            measured.append(_measure(denoiser, given, np.broadcast_to(image, (*image.shape[:2], 3)), canvas, tiers))
-            report = {"request": request, "images": len(measured), "tiers": _mean(measured, tiers)}
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-            Path(out).write_text(json.dumps(report, indent=1) + "\n")
     if not measured:
         raise click.UsageError(f"--images {images}: none is larger than a canvas of {canvas} pixels")
     return report
@@ -106,6 +108,10 @@ def _measure(
     cut, one = (
         psc_core.encode(image, prior, psc_core.get_profile("archive", **given, canvas=side)) for side in (canvas, whole)
     )
+    if one.canvases > 1:
+        raise click.UsageError(
+            f"prior {prior.name}: an image of {whole} pixels is cut whatever the canvas; give a smaller --crop"
+        )
     photo, rows = gradients(image, canvas), []
     for tier in tiers:
         row = {"across_photo": photo.across, "elsewhere_photo": photo.elsewhere}
@@ -124,8 +130,14 @@ def _mean(measured: Sequence[Sequence[dict[str, float]]], tiers: Sequence[int]) 
     for number, tier in enumerate(tiers):
         rows = [rows[number] for rows in measured]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        seam, whole, photo = (mean[f"across_{of}"] / mean[f"elsewhere_{of}"] for of in ("cut", "whole", "photo"))
+        seam, whole, photo = (_ratio(mean[f"across_{of}"], mean[f"elsewhere_{of}"]) for of in ("cut", "whole", "photo"))
+        visible = 100 * (_ratio(seam, whole) - 1)
+        seams = {"seam": seam, "seam_whole": whole, "seam_photo": photo, "visible_percent": visible}
         rates = {key: mean[key] for key in ("bpp_cut", "bpp_whole", "psnr_cut", "psnr_whole")}
-        seams = {"seam": seam, "seam_whole": whole, "seam_photo": photo, "visible_percent": 100 * (seam / whole - 1)}
         out.append({"tier": float(tier)} | seams | rates)
     return out
+
+
+def _ratio(a: float, b: float) -> float:
+    """Of gradients; 1 where a flat picture has none."""
+    return a / b if b else 1.0

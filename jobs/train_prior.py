@@ -19,6 +19,7 @@ import click
 @click.option("--iterations", type=int, default=0, help="Length of the run in steps.")
 @click.option("--seconds", type=float, default=0.0, help="Length of the run in seconds of training, instead.")
 @click.option("--batch", type=int, default=32, show_default=True)
+@click.option("--crop", type=int, default=64, show_default=True, help="Side of the training windows in pixels.")
 @click.option("--learning-rate", type=float, default=5e-4, show_default=True)
 @click.option("--ema", type=float, default=0.999, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)

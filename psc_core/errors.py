@@ -54,6 +54,12 @@ class OutOfMemory(PscError):
     code = "out_of_memory"
 
 
+class StateGone(PscError):
+    """A replay went on to its next tier: the state of the one before is no more."""
+
+    code = "state_gone"
+
+
 class StreamError(PscError):
     """Base of the errors about stored bytes."""
 

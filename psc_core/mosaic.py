@@ -2,7 +2,7 @@
 
 Canvases are measured alone, but their posterior is sampled together: the network sees each canvas with a margin of
 its neighbours, and every canvas is then put into its own cells. One sample is held at a time, so memory grows with the
-image by some 80 bytes a pixel, and not with the number of samples.
+image by some 150 bytes a pixel, and not with the number of samples.
 """
 
 from __future__ import annotations
@@ -77,13 +77,15 @@ class Mosaic:
         top, left = max(0, canvas.top - self.margin), max(0, canvas.left - self.margin)
         bottom = min(self.height, canvas.top + canvas.height + self.margin)
         right = min(self.width, canvas.left + canvas.width + self.margin)
-        seen = _padded(x_CHW[:, top:bottom, left:right], self.prior.multiple // self.prior.scale)
+        unit = self.prior.multiple // self.prior.scale
+        rows, columns = (-(-side // unit) * unit for side in (bottom - top, right - left))
+        seen = _padded(x_CHW[:, top:bottom, left:right], rows, columns)
         denoised = self.prior.denoise(seen[None], sigma)[0, :, canvas.top - top :, canvas.left - left :]
         return denoised[:, : canvas.height, : canvas.width]
 
     def _project(self, number: int, x_CHW: Tensor, inset: float) -> Tensor:
         """One canvas put into its cells."""
-        x = self.cells[number].project(_padded(x_CHW, self.profile.window)[None, None], inset)
+        x = self.cells[number].project(_padded(x_CHW, *self.padded[number][1:])[None, None], inset)
         return x[0, 0, :, : x_CHW.shape[1], : x_CHW.shape[2]]
 
     def _noise(self, plan: Restoration, sample: int, number: int, step: int) -> Tensor:
@@ -101,10 +103,10 @@ def _view(x_CHW: Tensor, canvas: Canvas) -> Tensor:
     return x_CHW[:, canvas.top : canvas.top + canvas.height, canvas.left : canvas.left + canvas.width]
 
 
-def _padded(x_CHW: Tensor, multiple: int) -> Tensor:
-    """Reflected at the lower and right border up to the next multiples, as :func:`.canvas.pad_to_multiple` does."""
+def _padded(x_CHW: Tensor, rows: int, columns: int) -> Tensor:
+    """Reflected at the lower and right border up to that size, as :func:`.canvas.pad_to_multiple` does."""
     height, width = x_CHW.shape[1:]
-    if not height % multiple and not width % multiple:
+    if (height, width) == (rows, columns):
         return x_CHW.contiguous()
-    rows, columns = (torch.from_numpy(reflected(side, -(-side // multiple) * multiple)) for side in (height, width))
-    return x_CHW.index_select(1, rows.to(x_CHW.device)).index_select(2, columns.to(x_CHW.device))
+    down, across = (torch.from_numpy(reflected(*pair)).to(x_CHW.device) for pair in ((height, rows), (width, columns)))
+    return x_CHW.index_select(1, down).index_select(2, across)

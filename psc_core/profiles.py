@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from psc_core.errors import InvalidProfile, UnknownProfile
 
+_MOST_SUMMED = 1 << 13
+"""Samples whose sum stays below 2^31 on the pixel grid."""
 RESTORATIONS = ("mean", "perceptual", "flow", "ancestral")
 """How a stream may be turned into pixels; the last two are DiffC's alone."""
 
@@ -150,6 +152,8 @@ class ArchiveProfile(Profile):
         for field in whole:
             _at_least(self, field, 1)
         _at_least(self, "samples", 2)
+        if self.restore_samples > _MOST_SUMMED:
+            raise InvalidProfile(f"restore_samples={self.restore_samples}: expected at most {_MOST_SUMMED}")
         _whole_windows(self)
         for field in ("eta", "restore_eta", "perceptual_eta", "refine_floor"):
             _within(self, field, 0, 1)

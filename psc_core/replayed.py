@@ -14,7 +14,17 @@ from psc_core.canvas import Canvas
 from psc_core.codecs import CODECS
 from psc_core.coding.container import Chunk, Stream
 from psc_core.coding.header import ImageHeader, SharedHeader
-from psc_core.errors import CorruptStream, CutStream, InvalidProfile, StateMismatch, WrongArithmetic, WrongPrior
+from psc_core.errors import (
+    CorruptStream,
+    CutStream,
+    InvalidProfile,
+    OutOfMemory,
+    StateGone,
+    StateMismatch,
+    WrongArithmetic,
+    WrongPrior,
+)
+from psc_core.memory import tried
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile
@@ -27,20 +37,25 @@ _KEY_RANGE = 1 << 12
 
 
 class Replayed(NamedTuple):
-    """A stream replayed up to and with tier ``tier``. It is valid until the next tier is asked for."""
+    """A stream replayed up to and with tier ``tier``; there until the next tier is asked for."""
 
     tier: int
     stream: Stream
     prior: Prior
     parts: Sequence[tuple[Sequence[Work], Any]]
     """Canvases computed together, and their codec's state."""
+    reached: list[int]
+    """The tier that the states are at now."""
 
     def restore(self, how: str = "mean") -> np.ndarray:
         """The picture, uint8 (H, W, C): what :func:`psc_core.decode` gives of the stream cut after this tier.
 
         Raises:
             InvalidProfile: the profile has no such restoration.
+            StateGone: the replay has gone on since.
         """
+        if self.reached[0] != self.tier:
+            raise StateGone(f"tier {self.tier}: the replay is at tier {self.reached[0]}; restore each before the next")
         shared, prior = self.stream.shared, self.prior
         shared.profile.check_restoration(how)
         if joint(self.stream):
@@ -62,6 +77,7 @@ def replay(stream: Stream, prior: Prior) -> Iterator[Replayed]:
 
     Raises:
         WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, CorruptStream, CutStream.
+        OutOfMemory: the states of all canvases do not fit together.
     """
     check_decodable(stream, prior)
     work = work_of(0, stream.image, stream.shared.profile)
@@ -70,8 +86,15 @@ def replay(stream: Stream, prior: Prior) -> Iterator[Replayed]:
         groups.setdefault(held(stream, w.key), []).append(w)
     together = [batch for same in groups.values() for batch in batches(same, prior, stream.shared.profile)]
     running = [replaying(batch, [stream], prior, stream.shared) for batch in together]
-    for tier, states in enumerate(zip(*running, strict=True)):
-        yield Replayed(tier, stream, prior, list(zip(together, states, strict=True)))
+    reached = [-1]
+    for tier in range(len(stream.tiers)):
+        states = tried(lambda: [next(canvases) for canvases in running])
+        if states is None:
+            raise OutOfMemory(
+                f"{stream.canvases} canvases at once: psc_core.decode takes less, one tier after the other"
+            )
+        reached[0] = tier
+        yield Replayed(tier, stream, prior, list(zip(together, states, strict=True)), reached)
 
 
 def replaying(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Iterator[Any]:

@@ -146,9 +146,15 @@ class _Decoded(NamedTuple):
 
 
 def _tiers(stream: psc_core.Stream, prior: Any, restore: str, *, since: int = 0) -> Iterator[_Decoded]:
-    """The pictures of all tiers from tier ``since``, from one replay."""
+    """The pictures of all tiers from tier ``since``: from one replay, or, of several canvases, each decoded alone.
+
+    A replay holds the states of all canvases, which is not what decoding takes.
+    """
+    if stream.canvases > 1:
+        yield from (_alone(stream, prior, restore, tier) for tier in range(since, len(stream.tiers)))
+        return
     replay = psc_core.replay(stream, prior)
-    nfe, seconds, memory = 0.0, 0.0, 0.0
+    nfe, seconds, memory = 0, 0.0, 0.0
     for tier in range(len(stream.tiers)):
         calls = prior.nfe
         with Meter() as replaying:
@@ -161,6 +167,13 @@ def _tiers(stream: psc_core.Stream, prior: Any, restore: str, *, since: int = 0)
             pixels = state.restore(restore)
         peak = max(memory, restoring.memory_mb)
         yield _Decoded(pixels, nfe + prior.nfe - calls, seconds + restoring.seconds, peak)
+
+
+def _alone(stream: psc_core.Stream, prior: Any, restore: str, tier: int) -> _Decoded:
+    calls = prior.nfe
+    with Meter() as decoding:
+        pixels = psc_core.decode(stream, prior, tier=tier, restore=restore)
+    return _Decoded(pixels, prior.nfe - calls, decoding.seconds, decoding.memory_mb)
 
 
 def _cuts(stream: psc_core.Stream, cuts: Sequence[float]) -> Iterator[tuple[float, psc_core.Stream]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
@@ -323,7 +324,8 @@ class Mosaic:
     def project(self, x: np.ndarray, inset: float | None = None) -> np.ndarray:
         parts = []
         for (top, left, height, width), canvas in zip(self.stream.canvases, self.canvases, strict=True):
-            part = pad(x[:, top : top + height, left : left + width], self.stream.profile["window"])
+            unit = math.lcm(self.stream.profile["window"], self.prior.MULTIPLE)
+            part = pad(x[:, top : top + height, left : left + width], unit)
             parts.append(canvas.project(part, inset))
         return self.beside(parts)
 

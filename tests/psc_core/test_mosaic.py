@@ -64,6 +64,18 @@ def test_a_budget_that_ends_between_canvases_still_gives_one_picture(prior, stre
     assert np.square(decoded - nearer).mean() < np.square(decoded - farther).mean()
 
 
+def test_windows_smaller_than_the_networks_multiple(prior):
+    """Canvases are padded to both."""
+    profile = psc_core.get_profile(
+        "archive", tiers=4, canvas=40, window=8, samples=2, restore_samples=2, restore_steps=2
+    )
+    image = photograph("astronaut", 72, 40)
+    stream = psc_core.encode(image, prior, profile)
+    assert stream.canvases == 2
+    first, last = (np.square(psc_core.decode(stream, prior, tier=t).astype(float) - image).mean() for t in (0, 3))
+    assert last < first / 3
+
+
 def test_cells_alone_project_as_in_company(prior):
     canvases = codecs.CODECS["structured"](prior, PROFILE, (32, 32), [0, 1], 0)
     canvases.cells.low[:, ::3], canvases.cells.high[:, ::3], canvases.cells.kind[:, ::3] = -1000.0, 3000.0, 2

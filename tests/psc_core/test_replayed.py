@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import psc_core
-from psc_core.errors import InvalidProfile, WrongPrior
+from psc_core.errors import InvalidProfile, OutOfMemory, StateGone, WrongPrior
 from tests.psc_core.photographs import photograph
 
 ARCHIVE = {"tiers": 3, "canvas": 32, "window": 16, "samples": 2, "restore_samples": 2, "restore_steps": 2}
@@ -70,3 +70,22 @@ def test_another_prior_and_an_unknown_restoration_are_refused(prior):
         next(psc_core.replay(stream, psc_core.load_prior("photo", device="cpu")))
     with pytest.raises(InvalidProfile, match="flow"):
         next(psc_core.replay(stream, prior)).restore("flow")
+
+
+def test_a_tier_that_was_left_is_not_restored_as_another(prior):
+    stream = psc_core.encode(photograph("coffee", 32, 32), prior, PROFILES["one canvas"])
+    first, second, _ = psc_core.replay(stream, prior)
+    for state in (first, second):
+        with pytest.raises(StateGone, match=f"tier {state.tier}: the replay is at tier 2"):
+            state.restore()
+
+
+def test_running_out_of_memory_is_a_typed_error(prior, monkeypatch):
+    stream = psc_core.encode(photograph("coffee", 32, 32), prior, PROFILES["one canvas"])
+
+    def exhausted(*_):
+        raise OutOfMemory("full")
+
+    monkeypatch.setattr(psc_core.Prior, "denoise", exhausted)
+    with pytest.raises(OutOfMemory, match=r"psc_core\.decode takes less"):
+        next(psc_core.replay(stream, prior))
