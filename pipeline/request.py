@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psc_core
 from pipeline.errors import BadRequest
 from pipeline.images import MAX_BYTES, MAX_PIXELS, POLICY
+from psc_core.profiles import fitted
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -128,9 +129,12 @@ class Request:
             "image_policy": POLICY,
         }
 
-    def known_fields(self) -> dict[str, Any]:
-        """The plan's fields as far as they are known without loading the prior."""
+    def known_fields(self, planned: psc_core.Profile | None = None) -> dict[str, Any]:
+        """The plan's fields as far as they are known without loading the prior, which may fit the profile to itself: as
+        it was done in the profile ``planned``, if that can be.
+        """
         profile = self.get_profile()
+        profile = profile if planned is None else _fitted_as(planned, profile)
         changed = {f"profile.{name}": value for name, value in profile.overrides().items()}
         return (
             self.params()
@@ -143,3 +147,20 @@ class Request:
                 "tiers": profile.tiers,
             }
         )
+
+
+def _fitted_as(planned: psc_core.Profile, profile: psc_core.Profile) -> psc_core.Profile:
+    """``profile`` with the canvas and the window of ``planned``, if some prior gives it those; else as it is.
+
+    Only the prior itself can tell whether it does: what passes here is compared again once it is loaded.
+    """
+    for scale in _SCALES:
+        # A model of the size of the planned canvases leaves them so, however much larger the prior's is.
+        found = fitted(profile, planned.canvas, scale)
+        if all(getattr(found, name, None) == getattr(planned, name, None) for name in ("canvas", "window")):
+            return found
+    return profile
+
+
+_SCALES = (1, 2, 4, 8, 16, 32)
+"""Sides of an image over those of its latents, as autoencoders have them; 1 for priors of pixels."""

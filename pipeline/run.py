@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psc_core
 from pipeline import plan as planning
 from pipeline.actors import Encoder
 from pipeline.codec import Codec
@@ -125,7 +126,8 @@ def _checked(request: Request | None) -> Request:
 
 
 def _check_known(planned: Plan, source: Source, request: Request) -> None:
-    """Refuse what can be refused before anything is started."""
-    known = request.known_fields() | {"source": source.full_url, "kind": "compress"}
+    """Refuse what can be refused before anything is started, and all that is compared where nothing is missing."""
+    profile = psc_core.SharedHeader.from_json(planned.shared).profile
+    known = request.known_fields(profile) | {"source": source.full_url, "kind": "compress"}
     changed = {name for name in planned.fields() if name.startswith("profile.")}
     planning.check_same(planned, known, names={*known, *changed})

@@ -42,12 +42,18 @@ class FakeCodec(Codec):
     kills_red: int = RED_KILLS
     """Encoding an image whose first pixel is this red ends the process."""
 
+    native_size: int | None = None
+    """Of the prior, which thereby changes the profile; likewise ``scale``."""
+
+    scale: int = 1
+
     def load(self, request, threads=None):
         if self.load_error is not None:
             raise self.load_error
         if self.pids:
             Path(self.pids, str(os.getpid())).touch()
-        return SimpleNamespace(**{**vars(PRIOR), "fingerprint": self.fingerprint})
+        of_self = {"fingerprint": self.fingerprint, "native_size": self.native_size, "scale": self.scale}
+        return SimpleNamespace(**{**vars(PRIOR), **of_self})
 
     def encode(self, images, request, prior):
         shared = psc_core.SharedHeader.from_json(self.shared(request, prior))

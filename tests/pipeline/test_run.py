@@ -140,6 +140,38 @@ def test_resume_with_other_parameters_is_refused_and_touches_nothing(ray_session
     assert sorted(tmp_path.rglob("*")) == sorted(before)
 
 
+@pytest.mark.parametrize(
+    ("profile", "fits"),
+    [("archive", {"native_size": 256}), ("paper", {"native_size": 64}), ("archive", {"native_size": 128, "scale": 8})],
+    ids=str,
+)
+def test_the_same_command_resumes_where_the_prior_fits_the_profile(ray_session, source, tmp_path, profile, fits):
+    """The plan holds what the prior made of the profile that was asked for."""
+    asked = {"request": Request(profile=profile), "codec": FakeCodec(**fits), "resume": True}
+    run(source, tmp_path / "ds", **asked)
+    whole = parts(tmp_path / "ds")
+    (tmp_path / "ds" / "_psc" / "commits" / "00003.json").unlink()
+    assert run(source, tmp_path / "ds", **asked).made > 0
+    assert parts(tmp_path / "ds") == whole
+    assert run(source, tmp_path / "ds", **asked).made == 0
+    # Whole, it is never asked for its prior: what no prior makes of a profile is refused all the same.
+    for overrides, said in [
+        ({"canvas": 32}, r"profile\.canvas \d+ planned, 32"),
+        ({"tiers": 2}, r"--tiers \d planned, 2"),
+    ]:
+        other = Request(profile=profile, overrides=overrides)
+        with pytest.raises(PlanDiffers, match=f"^{said} given(; profile.window|: give)"):
+            run(source, tmp_path / "ds", **asked | {"request": other})
+
+
+def test_a_prior_that_fits_the_profile_otherwise_is_refused(ray_session, source, tmp_path):
+    """A canvas that some prior makes of what is asked for now, and this one does not."""
+    plan, encoder = plan_dataset(source, tmp_path / "ds", Request(overrides={"canvas": 64}))
+    run_shards(plan, encoder, tmp_path / "ds", [0])
+    with pytest.raises(PlanDiffers, match="^profile.canvas 64 planned, 512 given"):
+        run(source, tmp_path / "ds", request=Request(), resume=True)
+
+
 def test_wrong_use_is_refused_before_anything_is_written(ray_session, source, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
