@@ -127,7 +127,8 @@ def beginning(dataset: str) -> Callable[[], None]:
 
 def draining() -> None:
     """What is said when Ctrl-C is first pressed."""
-    click.echo("\nfinishing the shards under way; Ctrl-C again to leave at once", err=True)
+    under_way = "what is under way is done (shards, or Ray's start)"
+    click.echo(f"\nstopping once {under_way}; Ctrl-C again to leave at once", err=True)
 
 
 def exit_with(code: int) -> None:

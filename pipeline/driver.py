@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,17 +75,36 @@ def crew(
     """
     check_workers(workers)
     starting = True
-    # Ray sets handlers of its own as it starts, and does not survive to be interrupted there.
-    outer, inner = drain_on_interrupt(lambda: None), drain_on_interrupt(lambda: None if starting else on_stop())
-    with outer as stopped, cluster(address) as ray, inner as stop:
-        if stopped():
-            raise KeyboardInterrupt
+    inner = drain_on_interrupt(lambda: None if starting else on_stop())
+    with _connected(address, on_stop) as ray, inner as stop:
         count, share = shares(resources(ray), workers)
         start = starter(ray, kind, share, *args, threads=share.threads, **options)
         first = start()
         shared = _describe(ray, first, stop)
         starting = False
+        # Asked for while nothing was said, it is not to be forgotten.
+        if stop():
+            raise KeyboardInterrupt
         yield Crew(ray=ray, start=_reusing(first, start), workers=count, shared=shared, stop=stop)
+
+
+@contextmanager
+def _connected(address: str | None, on_stop: Callable[[], None]) -> Iterator[Any]:
+    """Ray, unless the user stops the job meanwhile: whatever then comes of it.
+
+    Ray sets handlers of its own as it starts, and does not survive to be interrupted there.
+    """
+    with ExitStack() as stack:
+        stopped = stack.enter_context(drain_on_interrupt(on_stop))
+        try:
+            ray = stack.enter_context(cluster(address))
+        except Exception as error:
+            if stopped():
+                raise KeyboardInterrupt from error
+            raise
+        if stopped():
+            raise KeyboardInterrupt
+        yield ray
 
 
 def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tally], None]) -> int:

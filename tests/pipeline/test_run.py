@@ -15,9 +15,10 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
+from pipeline import driver as driving
 from pipeline.audit import verify
 from pipeline.dataset import Dataset
-from pipeline.errors import AlreadyADataset, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.errors import AlreadyADataset, BadRequest, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
@@ -160,7 +161,7 @@ def test_the_same_command_resumes_where_the_prior_fits_the_profile(ray_session, 
         ({"tiers": 2}, r"--tiers \d planned, 2"),
     ]:
         other = Request(profile=profile, overrides=overrides)
-        with pytest.raises(PlanDiffers, match=f"^{said} given(; profile.window|: give)"):
+        with pytest.raises(PlanDiffers, match=rf"^{said} given(; profile\.window|: give)"):
             run(source, tmp_path / "ds", **asked | {"request": other})
 
 
@@ -168,7 +169,7 @@ def test_a_prior_that_fits_the_profile_otherwise_is_refused(ray_session, source,
     """A canvas that some prior makes of what is asked for now, and this one does not."""
     plan, encoder = plan_dataset(source, tmp_path / "ds", Request(overrides={"canvas": 64}))
     run_shards(plan, encoder, tmp_path / "ds", [0])
-    with pytest.raises(PlanDiffers, match="^profile.canvas 64 planned, 512 given"):
+    with pytest.raises(PlanDiffers, match=r"^profile\.canvas 64 planned, 512 given"):
         run(source, tmp_path / "ds", request=Request(), resume=True)
 
 
@@ -235,21 +236,40 @@ def test_ctrl_c_drains_and_can_be_resumed(ray_session, source, tmp_path):
     assert run(source, tmp_path / "ds", resume=True).tally.rows == 20
 
 
-def test_ctrl_c_while_ray_starts_waits_until_it_has(monkeypatch, source, tmp_path):
-    """Ray that is interrupted there ends the process by a signal of its own."""
-    whole = []
+@pytest.mark.parametrize("answers", [True, False])
+def test_ctrl_c_while_ray_starts_waits_until_it_has(monkeypatch, source, tmp_path, answers):
+    """Ray that is interrupted there ends the process by a signal of its own. What then becomes of it is no news."""
+    whole, said = [], []
 
     @contextmanager
     def starting(address):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
         whole.append(address)
+        if not answers:
+            raise BadRequest(f"no Ray cluster at {address}")
         yield None
 
     monkeypatch.setattr("pipeline.driver.cluster", starting)
     with pytest.raises(KeyboardInterrupt, match="nothing is written"):
+        run(source, tmp_path / "ds", address="ray://nowhere", on_stop=lambda: said.append(1))
+    assert (whole, said) == (["ray://nowhere"], [1])
+    assert not (tmp_path / "ds").exists()
+
+
+def test_ctrl_c_as_the_first_worker_is_ready(ray_session, monkeypatch, source, tmp_path):
+    """Nothing was said of it, and nothing looks again: yet no plan is frozen after it."""
+    describe = driving._describe
+
+    def described(*args):
+        found = describe(*args)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(driving, "_describe", described)
+    with pytest.raises(KeyboardInterrupt, match="nothing is written"):
         run(source, tmp_path / "ds")
-    assert whole == [None]
     assert not (tmp_path / "ds").exists()
 
 
