@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,10 +59,14 @@ def bar(unit: str, total: int | None = None) -> Iterator[Any]:
 
 @contextmanager
 def counting(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar, or lines, for work that says how much of it is done, and how much there is in all."""
+    """A bar, or lines, for work that says how much of it is done, and how much there is in all; of work that first says
+    that nothing is, the clock begins there.
+    """
     with bar(unit) as shown:
 
         def follow(done: int, total: int) -> None:
+            if not done:
+                shown.reset(total=total)
             shown.total = total
             shown.update(done - shown.n)
 
@@ -167,15 +171,10 @@ def _lines(line: Callable[[], str]) -> Iterator[Callable[[], None]]:
         while not done.wait(every):
             say()
 
-    if every:
-        threading.Thread(target=tick, daemon=True).start()
-    try:
+    with _meanwhile(tick, done) if every else nullcontext():
         yield lambda: say() if ends and not said else None
-        done.set()
-        if line() and (ends or said):
-            say()
-    finally:
-        done.set()
+    if line() and (ends or said):
+        say()
 
 
 def _interval() -> tuple[float, bool]:
@@ -200,8 +199,17 @@ def _ticking(shown: Any) -> Iterator[None]:
             if shown.total is not None:
                 shown.refresh()
 
-    threading.Thread(target=tick, daemon=True).start()
+    with _meanwhile(tick, done):
+        yield
+
+
+@contextmanager
+def _meanwhile(tick: Callable[[], Any], done: threading.Event) -> Iterator[None]:
+    """Runs ``tick``, which ends when it is done, in a thread that has nothing left to write afterwards."""
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         done.set()
+        thread.join()

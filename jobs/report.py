@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from jobs.console import json_option, out_json, size_text
-from jobs.progress import bar
+from jobs.progress import counting
 from jobs.words import counted
 
 IMAGES = 8
@@ -109,13 +109,12 @@ def command(dataset: str, out: str, as_json: bool, **options: Any) -> None:
              psc report s3://bucket/archive report.html --source photos/
              psc report archive/ figures.html --images 0
     """
-    with bar("picture") as shown:
+    with counting("picture") as count:
 
         def follow(done: int, total: int) -> None:
-            if shown.total is None:
+            if not done:
                 click.echo(f"decoding {counted(total, 'picture')} for the gallery (--images 0 does without)", err=True)
-                shown.reset(total=total)
-            shown.update(done - shown.n)
+            count(done, total)
 
         found = report(dataset, out, progress=follow, **options)
     if as_json:
