@@ -47,5 +47,5 @@ def command(dataset: str, dest: str, as_json: bool, **options: Any) -> None:
     if as_json:
         out_json(result.as_dict())
     else:
-        click.echo(summary(result, "wrote"))
+        click.echo(summary(result, "extended"))
     exit_with(result.exit_code)

@@ -107,10 +107,16 @@ def _connected(address: str | None, on_stop: Callable[[], None]) -> Iterator[Any
         yield ray
 
 
-def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tally], None]) -> int:
-    """Do the shards that have no marker: how many images that made."""
+def run_missing(
+    hands: Crew,
+    plan: Plan,
+    target: Folder,
+    progress: Callable[[Tally], None],
+    made: Callable[[Tally], int] = lambda tally: tally.ok,
+) -> int:
+    """Do the shards that have no marker: how many images that made, of which a tally counts ``made``."""
     tally = committed(target, plan)
-    before = tally.ok
+    before = made(tally)
     tell(tally)
     progress(tally)
     done = set(commit.committed_shards(target))
@@ -123,7 +129,7 @@ def run_missing(hands: Crew, plan: Plan, target: Folder, progress: Callable[[Tal
             progress(tally)
     finally:
         counts.close()
-    return tally.ok - before
+    return made(tally) - before
 
 
 def committed(target: Folder, plan: Plan) -> Tally:

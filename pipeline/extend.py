@@ -78,6 +78,10 @@ def extend(
     if planned is not None:
         known = {"source": images.full_url, "kind": "extend", "parent": origin.plan.fingerprint, "tier": tier}
         planning.check_same(planned, known, names=known)
+
+    def extended(tally: Tally) -> int:
+        return int(tally.tiers[tier]["images"])
+
     stopped, images_made = False, 0
     if planned is None or not is_done(target_folder, planned):
         with before_writing() as begin, tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
@@ -95,11 +99,11 @@ def extend(
                     planning.check_same(listing, made.fields())
                     planned = listing
                 begin()
-                images_made = run_missing(hands, planned, target_folder, progress)
+                images_made = run_missing(hands, planned, target_folder, progress, extended)
                 stopped = hands.stop()
     result = finish(target_folder, planned, began, stopped=stopped, inherited=True, made=images_made)
     # What a stopped job did not come to is not an image that cannot be extended.
-    left = result.tally.ok - int(result.tally.tiers[tier]["images"])
+    left = result.tally.ok - extended(result.tally)
     return replace(result, notes={"not_extended": left}, incomplete=left)
 
 

@@ -97,7 +97,7 @@ class Result:
     incomplete: int = 0
     """Images whose row stayed as it was, although this job was to change it."""
     made: int = 0
-    """Images whose rows this job wrote; ``tally`` counts those that were there before too."""
+    """Images that this job compressed, extended, truncated or recovered; ``tally`` counts all that there are."""
 
     @property
     def exit_code(self) -> int:

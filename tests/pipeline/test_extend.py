@@ -65,7 +65,7 @@ def test_a_source_that_moved_or_changed(archive):
     (archive / "moved" / "src" / "img0003.png").unlink()
     shutil.copy(archive / "src" / "img0001.png", archive / "moved" / "src" / "img0005.png")
     result = run(archive, source=str(archive / "moved" / "src"))
-    assert (result.notes, result.exit_code) == ({"not_extended": 2}, 1)
+    assert (result.notes, result.made, result.tally.ok, result.exit_code) == ({"not_extended": 2}, 10, 12, 1)
     before = {row["image_id"]: row for row in rows(archive / "low")}
     for row in rows(archive / "high"):
         reason = {"img0003.png": "not_found", "img0005.png": "source_changed"}.get(row["image_id"])
@@ -83,7 +83,7 @@ def test_bytes_that_do_not_come_again_are_not_replaced(archive):
             return super().encode([255 - image for image in images], request, prior)
 
     result = run(archive, codec=Other())
-    assert result.notes == {"not_extended": 12}
+    assert (result.notes, result.made) == ({"not_extended": 12}, 0)
     assert all("not_reproduced" in row["error"] for row in rows(archive / "high") if row["status"] == "ok")
     assert [row["tier_1"] for row in rows(archive / "high")] == [row["tier_1"] for row in rows(archive / "low")]
 
@@ -104,6 +104,7 @@ def test_it_resumes_and_refuses_other_parameters(archive, tmp_path):
     run(archive)
     whole = {p.name: p.read_bytes() for p in (archive / "high").glob("*.parquet")}
     shutil.copytree(archive / "high", archive / "part")
+    missing = sum(Dataset.open(str(archive / "high")).markers[number]["status"]["ok"] for number in (1, 3))
     for number in (1, 3):
         (archive / "part" / f"part-{number:05d}.parquet").unlink()
         (archive / "part" / "_psc" / "commits" / f"{number:05d}.json").unlink()
@@ -111,7 +112,7 @@ def test_it_resumes_and_refuses_other_parameters(archive, tmp_path):
         run(archive, "part", resume=True, tier=2)
     with pytest.raises(PlanDiffers, match="kind"):
         compress(str(archive / "src"), str(archive / "part"), paper(), codec=FakeCodec(), workers=1, resume=True)
-    run(archive, "part", resume=True)
+    assert run(archive, "part", resume=True).made == missing
     assert {p.name: p.read_bytes() for p in (archive / "part").glob("*.parquet")} == whole
     assert run(archive, "part", resume=True).tally.rows == 13
 
