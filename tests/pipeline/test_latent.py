@@ -30,6 +30,7 @@ def test_photographs_with_captions_through_a_model_folder(ray_session, tmp_path)
     (tmp_path / "captions.json").write_text(json.dumps(CAPTIONS))
     request = Request(profile="archive", prior=str(folder), overrides=SMALL, captions=str(tmp_path / "captions.json"))
     compress(str(tmp_path / "photos"), str(tmp_path / "ds"), request, workers=1)
+    assert compress(str(tmp_path / "photos"), str(tmp_path / "ds"), request, workers=1, resume=True).made == 0
     opened = Dataset.open(str(tmp_path / "ds"))
     rows = opened.arrow().to_table().to_pylist()
     assert {row["image_id"]: (row["status"], row["prompt"]) for row in rows} == {
