@@ -16,7 +16,7 @@ from psc_core.profiles import get_profile
 sides = st.integers(1, MAX_SIDE)
 images = st.builds(ImageHeader, height=sides, width=sides, channels=st.sampled_from([1, 3]))
 profiles = st.builds(
-    get_profile, st.sampled_from(["paper", "archive"]), tiers=st.integers(1, 40), canvas=st.sampled_from([32, 64, 512])
+    get_profile, st.sampled_from(["paper", "archive"]), tiers=st.integers(1, 29), canvas=st.sampled_from([32, 64, 512])
 )
 shared = st.builds(
     SharedHeader,
