@@ -1,216 +1,22 @@
-"""`psc submit` against a real `ray start --head`, from another folder; and its parts alone."""
+"""What `psc submit` sends, follows and says, without a cluster."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
-from diffusers import UNet2DModel
 
-import psc_core
 from jobs import cli
 from jobs.submit import _checked, _read_variables, submit
 from pipeline import parcel, submission
-from pipeline.dataset import Dataset
 from pipeline.errors import BadRequest, Refused
 from psc_core.priors import PRIORS_VARIABLE, load_prior
-from tests.pipeline.conftest import make_images
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    """Above those that Ray gives to workers, and nobody's."""
-    sockets = []
-    for port in range(28300, 32000):
-        if len(sockets) == count:
-            break
-        one = socket.socket()
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            one.close()
-        else:
-            sockets.append(one)
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-@contextmanager
-def ray_head(folder: Path, **variables: str):
-    """The dashboard's URL of a cluster that knows nothing of this project."""
-    dashboard, client, agent = free_ports(3)
-    # Its sockets' names may have 107 characters.
-    temp = Path(f"/tmp/psc-{os.getpid()}-{dashboard}")
-    options = {
-        "port": 0,
-        "dashboard-port": dashboard,
-        "ray-client-server-port": client,
-        "dashboard-agent-listen-port": agent,
-        "min-worker-port": 0,
-        "max-worker-port": 0,
-        "temp-dir": temp,
-        "num-cpus": 2,
-        "object-store-memory": 80_000_000,
-        "include-dashboard": "true",
-    }
-    programs = Path(sys.executable).parent
-    command = [
-        programs / "ray",
-        "start",
-        "--head",
-        "--block",
-        *(f"--{name}={value}" for name, value in options.items()),
-    ]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
-    environment |= {"PATH": f"{programs}:{environment['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
-    with open(folder / "ray.log", "w") as log:
-        head = subprocess.Popen(
-            command, cwd="/", env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{dashboard}"
-    try:
-        wait_for(url, head, folder / "ray.log")
-        yield url
-    finally:
-        # Nothing of it is kept: all its processes at once, without waiting for each other.
-        with suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
-        shutil.rmtree(temp, ignore_errors=True)
-
-
-def wait_for(url: str, head: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and head.poll() is None:
-        try:
-            urllib.request.urlopen(f"{url}/api/version", timeout=5)
-            return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"ray start --head does not answer:\n{log.read_text()[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def tiny_prior(tmp_path_factory):
-    """A folder as `psc train-prior` writes it, its network small and untrained."""
-    folder = tmp_path_factory.mktemp("priors") / "tiny-prior"
-    down, up = ("DownBlock2D",) * 2, ("UpBlock2D",) * 2
-    torch.manual_seed(0)
-    UNet2DModel(
-        sample_size=8,
-        in_channels=12,
-        out_channels=12,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        down_block_types=down,
-        up_block_types=up,
-        mid_block_type=None,
-        norm_num_groups=4,
-        add_attention=False,
-        resnet_time_scale_shift="scale_shift",
-    ).save_pretrained(folder)
-    bundled = Path(psc_core.__file__).parent / "priors" / "photo" / "prior.json"
-    (folder / "prior.json").write_text(json.dumps(json.loads(bundled.read_text()) | {"name": "tiny-prior"}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with ray_head(tmp_path_factory.mktemp("head")) as url:
-        yield url
-
-
-def run(folder: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess:
-    """`psc submit` as a process in another folder than the cluster's, or the project's."""
-    command = [sys.executable, "-m", "jobs.cli", "submit", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=170)
-
-
-def test_a_job_compresses_with_a_prior_that_came_along(cluster, tmp_path, tiny_prior):
-    make_images(tmp_path / "src", 3, size=12)
-    (tmp_path / "src" / "broken.jpg").write_bytes(b"no")
-    asked = ["compress", "src", "ds", "--tiers", "1", "--workers", "1"]
-    found = run(tmp_path, "--address", cluster, "--prior", tiny_prior, "--json", "--", *asked)
-    ended = json.loads(found.stdout.splitlines()[-1])
-    assert found.returncode == ended["exit_code"] == 1, found
-    assert (ended["status"], ended["reason"]) == ("FAILED", "1 input has no stream: 1 unknown_format")
-    assert found.stderr.endswith(f"psc: job {ended['job_id']} ended with status 1: {ended['reason']}\n")
-    assert "4/4 images" in found.stdout
-    assert f"job {ended['job_id']} is on the cluster" in found.stderr
-    # It was that cluster's own driver, and started none for itself.
-    assert submission.connect(cluster).get_job_info(ended["job_id"]).driver_info is not None
-    dataset = Dataset.open(str(tmp_path / "ds"))
-    assert dataset.complete
-    assert dataset.tally().status == {"ok": 3, "unknown_format": 1}
-    assert dataset.shared.prior_fingerprint == load_prior(str(tiny_prior)).fingerprint
-
-
-def test_the_exit_status_and_the_reason_come_through(cluster, tmp_path):
-    said: list[str] = []
-    bad = submit(["verify", str(tmp_path / "gone")], address=cluster, say=said.append)
-    assert (bad.status, bad.exit_code) == ("FAILED", 2)
-    assert "is not a PSC dataset" in bad.reason
-    assert f"psc: {bad.reason}\n" in "".join(said)
-
-
-def test_nobody_at_the_address(tmp_path):
-    (port,) = free_ports(1)
-    found = run(tmp_path, "--address", f"http://127.0.0.1:{port}", "--", "status", "ds")
-    assert found.returncode == 2
-    (line,) = found.stderr.splitlines()
-    assert line.startswith(f"psc: no Ray cluster answers at http://127.0.0.1:{port}")
-    assert "port-forward" in line
-
-
-@pytest.mark.slow
-def test_a_stopped_job_drains(cluster, tmp_path):
-    make_images(tmp_path / "src", 40, size=48)
-    command = [sys.executable, "-m", "jobs.cli", "submit", "--address", cluster, "--id", "drained", "--"]
-    asked = ["compress", "src", "ds", "--tiers", "6", "--workers", "1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([*command, *asked], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as job:
-        commits = tmp_path / "ds" / "_psc" / "commits"
-        deadline = time.monotonic() + 100
-        while not list(commits.glob("*.json")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        submission.connect(cluster).stop_job("drained")
-        said = job.communicate(timeout=100)[1]
-    assert job.returncode == 130
-    assert "--resume goes on" in said
-    done = Dataset.open(str(tmp_path / "ds"))
-    assert 0 < done.tally().shards < done.plan.shards
-    assert run(tmp_path, "--address", cluster, "--", *asked, "--resume").returncode == 0
-    assert Dataset.open(str(tmp_path / "ds")).complete
-
-
-@pytest.mark.slow
-def test_a_cluster_that_wants_a_token(tmp_path):
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "open-sesame-" * 4}
-    with ray_head(tmp_path, **token) as url:
-        found = run(tmp_path, "--address", url, "--", "status", "gone", **token)
-        assert found.returncode == 2
-        assert "is not a PSC dataset" in found.stdout
-        for wrong in ({"RAY_AUTH_MODE": "disabled"}, token | {"RAY_AUTH_TOKEN": "another-" * 4}):
-            refused = run(tmp_path, "--address", url, "--", "status", "gone", **wrong)
-            assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused
 
 
 def test_the_parcel_is_the_package_and_runs_alone(tmp_path, tiny_prior):
