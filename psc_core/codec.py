@@ -18,13 +18,14 @@ from psc_core.canvas import Canvas, pad_to_multiple
 from psc_core.coding.condition import Condition, checked
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
 from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader, version_for
+from psc_core.decodable import check_cost, check_decodable
 from psc_core.errors import InvalidImage, InvalidProfile
 from psc_core.memory import in_halves
 from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile, fitted, get_profile
-from psc_core.replayed import as_coded, blank, check_cost, check_decodable, coder, paste, replaying
+from psc_core.replayed import as_coded, blank, coder, paste, replaying
 from psc_core.sides import EncoderSide
 from psc_core.structured import Piece
 

@@ -15,8 +15,6 @@ from typing import Any, ClassVar
 
 from psc_core.errors import InvalidProfile, UnknownProfile
 
-_MOST_SUMMED = 1 << 13
-"""Samples whose sum stays below 2^31 on the pixel grid."""
 RESTORATIONS = ("mean", "perceptual", "flow", "ancestral")
 """How a stream may be turned into pixels; the last two are DiffC's alone."""
 
@@ -329,6 +327,8 @@ def _fitted_to_latents(profile: Profile, native_size: int, scale: int) -> Profil
 _WIDEST = 64
 _LEAST = 1e-6
 """Of steps and noise levels."""
+_MOST_SUMMED = 1 << 13
+"""Samples whose sum stays below 2^31 on the pixel grid."""
 
 
 def _registered(name: str) -> Profile:

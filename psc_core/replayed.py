@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -13,27 +12,14 @@ from psc_core.batching import Work, batches, held, joint, padded, work_of
 from psc_core.canvas import Canvas
 from psc_core.codecs import CODECS
 from psc_core.coding.container import Chunk, Stream
-from psc_core.coding.header import ImageHeader, SharedHeader
-from psc_core.errors import (
-    CorruptStream,
-    CutStream,
-    InvalidProfile,
-    OutOfMemory,
-    StateGone,
-    StateMismatch,
-    WrongArithmetic,
-    WrongPrior,
-)
+from psc_core.coding.header import SharedHeader
+from psc_core.decodable import check_decodable
+from psc_core.errors import OutOfMemory, StateGone, StateMismatch
 from psc_core.memory import tried
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile
 from psc_core.sides import DecoderSide
-
-_SAMPLED_PIXELS = 1 << 26
-"""Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
-_KEY_RANGE = 1 << 12
-"""Steps and stages have 12 bits each in the key of their noise."""
 
 
 class Replayed(NamedTuple):
@@ -133,49 +119,6 @@ def as_coded(pixels_HWC: np.ndarray, stream: Stream) -> np.ndarray:
     if stream.channels == 3:
         return pixels
     return ((pixels.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)
-
-
-def check_cost(header: ImageHeader, profile: Profile) -> None:
-    """Refuse what no machine is meant to compute, before anything is allocated: a header may claim any number."""
-    samples = max(getattr(profile, field, 1) for field in ("samples", "restore_samples"))
-    height, width = min(header.height, profile.canvas), min(header.width, profile.canvas)
-    if height * width * samples > _SAMPLED_PIXELS:
-        raise InvalidProfile(f"{samples} samples of a {height}x{width} canvas: choose fewer, or a smaller canvas")
-    steps = max((value for field, value in vars(profile).items() if field.endswith("steps")), default=1)
-    stages = profile.tiers * getattr(profile, "stages", 1)
-    if steps >= _KEY_RANGE or stages >= _KEY_RANGE:
-        raise InvalidProfile(f"{steps} steps and {stages} stages in all: both must be below {_KEY_RANGE}")
-
-
-def check_decodable(stream: Stream, prior: Prior) -> None:
-    """Raise the typed error of what keeps ``prior`` from decoding ``stream``."""
-    shared = stream.shared
-    check_cost(stream.image, shared.profile)
-    groups = CODECS[shared.profile.codec].groups(shared.profile)
-    for number, tier in enumerate(stream.tiers):
-        if tier.groups != groups:
-            raise CorruptStream(f"tier {number} claims {tier.groups} chunks a canvas; its profile makes {groups}")
-    held = len(stream.tiers[0].chunks) if stream.tiers else 0
-    if held < stream.canvases:  # also bounds what is allocated by what was read
-        raise CutStream(
-            f"the stream begins {held} of its {stream.canvases} canvases: there is no whole image to decode"
-        )
-    if shared.arithmetic != prior.arithmetic:
-        raise WrongArithmetic(
-            f"the stream was encoded with arithmetic={shared.arithmetic!r}, the prior computes {prior.arithmetic!r}: "
-            f"load the prior with arithmetic={shared.arithmetic!r}"
-        )
-    if shared.prior_fingerprint != prior.fingerprint:
-        raise WrongPrior(
-            f"the stream needs prior {shared.prior_name!r} ({shared.prior_fingerprint}), "
-            f"given is {prior.name!r} ({prior.fingerprint})"
-        )
-    prior.check_condition(stream.condition)
-    if shared.environment and shared.environment != prior.environment:
-        warnings.warn(
-            f"float stream from {shared.environment!r} on {prior.environment!r}: it may not decode here",
-            stacklevel=3,
-        )
 
 
 def _check_states(states: Sequence[int], chunks: Sequence[Chunk], tier: int) -> None:
