@@ -16,9 +16,11 @@ from torch import Tensor
 from psc_core.cells import SIGNIFICANT, ZERO, Cells
 from psc_core.coding.predictive import bin_weights, cumulative
 from psc_core.exact import fixed
+from psc_core.neighbours import first_mean
 from psc_core.profiles import ArchiveProfile
 from psc_core.scales import CLASSES, ScaleIndices, fitting
 from psc_core.sides import Side
+from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
 from psc_core.variance import band_of
 
 BINS = 8
@@ -48,39 +50,59 @@ class PredictiveCoder:
         colour = np.repeat(np.minimum(np.arange(basis.shape[0]), 1), basis.shape[1] * basis.shape[2])
         self.classes = colour * 3 + np.array([0, 0, 1, 1, 2, 2])[band_of(basis)]
         self.indices = ScaleIndices(cells.low.shape[0])
+        phases = phase_of(basis)
+        self.phases = [np.flatnonzero(phases == k) for k in range(PHASES)]
         self.truth_of: tuple[Tensor, np.ndarray] | None = None
 
-    def stage(self, side: Side, mean_BK: Tensor, variance_BK: Tensor, step: float) -> None:
-        """Exchange one stage's symbols and narrow the cells.
+    def stage(self, side: Side, mean_BK: Tensor, variance_BK: Tensor, step: float, *, first: bool = False) -> Tensor:
+        """Exchange one stage's symbols and narrow the cells; gives the means that the cells were laid around.
 
         Args:
             mean_BK, variance_BK: the posterior, in grid steps (squared).
             step: quantizer step in pixel units.
+            first: nothing was drawn yet, so that windows are expected from their neighbours.
         """
         cells, width = self.cells, step * _GRID
         mean, variance, low, high, kind = (
             x.cpu().numpy() for x in (mean_BK, variance_BK, cells.low, cells.high, cells.kind)
         )
-        scale = self._scales(side, mean, variance, kind, width)
-        known = _Known(mean, np.sqrt(variance * scale), low, high, kind, width)
+        cluster = clustering(kind, cells.basis)
+        variance = variance * (cluster * cluster)
+        scale = self._scales(side, mean, variance, kind, width, first)
+        about = mean.copy()
+        known = _Known(about, np.sqrt(variance * scale), low, high, kind, width)
         self._refine(side, known)
-        self._acquire(side, known)
+        around = Surroundings(len(mean), cells.basis)
+        for phase in self.phases:
+            if first:
+                about[:, phase] = first_mean(_values(known), cells.basis)[:, phase]
+            self._acquire(side, known, phase, around)
         cells.low, cells.high, cells.kind = (torch.from_numpy(x).to(cells.low.device) for x in (low, high, kind))
+        return torch.from_numpy(about).to(cells.low.device)
 
-    def _scales(self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float) -> np.ndarray:
+    def _scales(
+        self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float, first: bool
+    ) -> np.ndarray:
         """c of every coefficient (B, K), chosen by the encoder a class at a time."""
-        expected, least = self.indices.expected, self.profile.threshold * width * width
+        usual, least = self.indices.expected, self.profile.threshold * width * width
+        needed = self.indices.needed(self._most(variance, kind) / least)
 
-        def fit(z: np.ndarray, b: int, k: int) -> int:
+        def fit(errors: np.ndarray, b: int, k: int) -> int:
             live = (self.classes == k) & (kind[b] != SIGNIFICANT)
-            return fitting((z[b] - mean[b])[live], variance[b][live], int(expected[b, k]), least)
+            return fitting(errors[b][live], variance[b][live], int(usual[b, k]), least)
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            return [np.array([fit(z, b, k) for k in range(CLASSES)]) for b in range(len(z))]
+            errors = z - (first_mean(z, self.cells.basis) if first else mean)
+            return [np.array([fit(errors, b, k) for k in range(CLASSES) if n[k]]) for b, n in enumerate(needed)]
 
-        found = side.exchange(wanted, self.indices.weights(), [CLASSES] * len(mean))
-        return self.indices.learn(found)[:, self.classes]
+        found = side.exchange(wanted, self.indices.weights(needed), [int(n.sum()) for n in needed])
+        return self.indices.learn(found, needed)[:, self.classes]
+
+    def _most(self, variance: np.ndarray, kind: np.ndarray) -> np.ndarray:
+        """The largest variance (B, classes) of coefficients without a proper bin."""
+        live = np.where(kind != SIGNIFICANT, variance, 0.0)
+        return np.stack([live[:, self.classes == k].max(axis=1, initial=0.0) for k in range(CLASSES)], axis=1)
 
     def _refine(self, side: Side, known: _Known) -> None:
         """Halve every significant cell that is wider than the step."""
@@ -109,17 +131,18 @@ class PredictiveCoder:
             low[b, place] = np.where(upper, middles[b], low[b, place])
             high[b, place] = np.where(upper, high[b, place], middles[b])
 
-    def _acquire(self, side: Side, known: _Known) -> None:
-        """Measure what is worth it among the coefficients without a proper bin yet."""
+    def _acquire(self, side: Side, known: _Known, phase: np.ndarray, around: Surroundings) -> None:
+        """Measure what is worth it among the coefficients of a phase that have no proper bin yet."""
         mean, deviation, low, high, kind, width = known
         dead = self.profile.dead_zone * width
-        worth = deviation * deviation > self.profile.threshold * width * width
-        places = [np.flatnonzero(w & (k != SIGNIFICANT)) for w, k in zip(worth, kind, strict=True)]
+        worth = deviation[:, phase] * deviation[:, phase] > self.profile.threshold * width * width
+        places = [phase[w & (k[phase] != SIGNIFICANT)] for w, k in zip(worth, kind, strict=True)]
+        factor = around.factor()
         offsets = dead + np.arange(BINS) * width
         inner = np.concatenate((-offsets[::-1], offsets))
         weights = []
         for b, place in enumerate(places):
-            mu, s = mean[b, place, None], deviation[b, place, None]
+            mu, s = mean[b, place, None], (deviation[b, place] * factor[b, place])[:, None]
             edges = np.concatenate((np.full(1, -(2.0**40)), inner, np.full(1, 2.0**40)))[None]
             edges = np.clip(edges, low[b, place, None] - mu, high[b, place, None] - mu)
             weights.append(bin_weights(edges / s, self.profile.law))
@@ -142,6 +165,7 @@ class PredictiveCoder:
             high[b, place] = np.minimum(high[b, place], np.rint(hi))
             high[b, place] = np.maximum(high[b, place], low[b, place])
             kind[b, place] = np.where(q == 0, ZERO, SIGNIFICANT)
+            around.measured(b, place, np.minimum(size, BINS), deviation[b, place], width, dead)
 
     def _bins(
         self, z: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, width: float, dead: float
@@ -201,3 +225,9 @@ class PredictiveCoder:
         if self.truth_of is None or self.truth_of[0] is not truth_BCHW:
             self.truth_of = (truth_BCHW, self.cells.coefficients(truth_BCHW[:, None])[:, 0].cpu().numpy())
         return self.truth_of[1]
+
+
+def _values(known: _Known) -> np.ndarray:
+    """Middles of the cells of what is coded, means of what is not."""
+    mean, _, low, high, kind, _ = known
+    return np.where(kind > 0, (low + high) * 0.5, mean)

@@ -111,9 +111,9 @@ class ArchiveProfile(Profile):
     """Step of a tier over the step before."""
     first_step: float = 1.5
     """Step of the first stage, which no sample precedes, over tier 0's."""
-    samples: int = 4
+    samples: int = 6
     first_steps: int = 4
-    steps: int = 2
+    steps: int = 1
     first_heat: float = 0.8
     """First noise level over the step, when samples start from tier 0's first stage."""
     heat: float = 0.8

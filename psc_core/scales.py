@@ -17,33 +17,47 @@ CLASSES = 6
 """Luma, then chroma: DC and the lowest ring, a middle and a high band of frequencies."""
 SCALES = 16
 _FIRST_POWER = -4
-_BEFORE_SAMPLES = (4, 4, 6, 4, 6, 6)
-"""Usual indices of the first stage, whose variance is a law of photographs. Medians over ImageNet photographs."""
-_FIRST_SAMPLED = (8, 8, 6, 8, 6, 6)
-"""And of the second stage, the first with samples."""
+_USUAL = (np.array((4, 4, 6, 5, 6, 6)), np.array((6, 8, 7, 8, 7, 8)))
+"""Indices of the first stage, whose variance is a law of photographs, and of the second, the first with samples."""
+_DRIFT = (np.array((-1, 0, 2, -1, 0, 0)), np.array((-1, -1, 0, -1, 0, 0)))
+"""How an index differs from the last one: in the third stage, and from the fourth on. All medians over ImageNet."""
 _WORTH = 8.0
 """How many coefficients the expected index is worth in the encoder's estimate."""
-_WEIGHTS = np.array([(1 << 16) * 9**d // 20**d + 512 for d in range(SCALES)], dtype=np.int64)
+_FIRST_WEIGHTS = np.array([(1 << 16) * 12**d // 20**d + 512 for d in range(SCALES)], dtype=np.int64)
+_WEIGHTS = np.array([(1 << 16) * 7**d // 20**d + 512 for d in range(SCALES)], dtype=np.int64)
+"""By the distance from the expected index: in the first stage, and later."""
 
 
 class ScaleIndices:
     """The indices of a batch of canvases, one a class: what is expected next, under which law, and which fits."""
 
     def __init__(self, batch: int) -> None:
-        self.expected = np.broadcast_to(np.array(_BEFORE_SAMPLES, dtype=np.int64), (batch, CLASSES))
+        self.expected = np.broadcast_to(_USUAL[0], (batch, CLASSES))
         self._stages = 0
 
-    def weights(self) -> list[np.ndarray]:
-        """Integer weights (classes, scales) of every canvas's indices."""
-        distance = np.abs(np.arange(SCALES) - self.expected[:, :, None])
-        return list(_WEIGHTS[distance])
+    def needed(self, most: np.ndarray) -> np.ndarray:
+        """Whether a class needs an index (B, classes): no coefficient would be coded under the next larger one.
 
-    def learn(self, indices: Sequence[np.ndarray]) -> np.ndarray:
-        """Expect the same again; c of every class (B, classes)."""
-        found = np.stack([np.asarray(own, dtype=np.int64) for own in indices])
+        ``most``: the largest variance of each class over what a coefficient needs to be coded.
+        """
+        larger = _scales()[np.minimum(self.expected + 1, SCALES - 1)]
+        return most * larger > 1.0
+
+    def weights(self, needed: np.ndarray) -> list[np.ndarray]:
+        """Integer weights (indices, scales) of the needed indices of every canvas."""
+        distance = np.abs(np.arange(SCALES) - self.expected[:, :, None])
+        law = (_WEIGHTS if self._stages else _FIRST_WEIGHTS)[distance]
+        return [own[where] for own, where in zip(law, needed, strict=True)]
+
+    def learn(self, indices: Sequence[np.ndarray], needed: np.ndarray) -> np.ndarray:
+        """Expect what usually follows; c of every class (B, classes)."""
+        found = self.expected.copy()
+        for own, where, some in zip(found, needed, indices, strict=True):
+            own[where] = some
+        usual = _USUAL[1] if not self._stages else found + _DRIFT[min(self._stages, 2) - 1] * needed
+        self.expected = np.clip(np.broadcast_to(usual, found.shape), 0, SCALES - 1)
         self._stages += 1
-        self.expected = np.broadcast_to(_FIRST_SAMPLED, found.shape) if self._stages == 1 else found
-        return np.array([scale_of(i) for i in range(SCALES)])[found]
+        return _scales()[found]
 
 
 def fitting(errors: np.ndarray, variance: np.ndarray, expected: int, least: float) -> int:
@@ -77,3 +91,8 @@ _FINE, _FAR = 2.0**12, 2.0**20
 def _between_scales() -> np.ndarray:
     """Where c is as near to one scale as to the next, in powers: (SCALES - 1,)."""
     return np.array([transcendental.power(2.0, (i + _FIRST_POWER + 0.5) / 2) for i in range(SCALES - 1)])
+
+
+@cache
+def _scales() -> np.ndarray:
+    return np.array([scale_of(i) for i in range(SCALES)])

@@ -15,13 +15,14 @@ from torch import Tensor
 from psc_core.canvas import Canvas
 from psc_core.cells import Cells
 from psc_core.exact import fixed, noise
+from psc_core.neighbours import first_variance
 from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import Noise, ddrm
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
-from psc_core.variance import initial_variance, posterior_variance
+from psc_core.variance import posterior_variance
 from psc_core.windows import WindowBasis
 
 _SENSING, RESTORING = range(2)
@@ -67,8 +68,8 @@ class StructuredCanvases:
         step = step_of(self.profile, self.tier)
         if self.tier == 0:
             mean = torch.zeros_like(self.cells.low)
-            variance = initial_variance(self.basis, self.prior.device).expand_as(mean)
-            self.coder.stage(side, mean, variance, step * self.profile.first_step)
+            variance = first_variance(self.basis, self.prior.device).expand_as(mean)
+            mean = self.coder.stage(side, mean, variance, step * self.profile.first_step, first=True)
             self.estimate = self._from_cells(mean)
         self.samples = self._sense(step)
         z = self.cells.coefficients(self.samples)

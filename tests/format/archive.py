@@ -26,6 +26,7 @@ from tests.format.arithmetic import (
     sampler,
     sigmoid,
 )
+from tests.format.around import Around
 from tests.format.coder import Decoder, boundaries
 from tests.format.container import Bad, Stream
 
@@ -65,10 +66,14 @@ class Windows:
         return _step(self.mix.T @ x).reshape(self.shape)
 
 
-def first_variance(window: int, windows: int) -> np.ndarray:
-    """Section 4.4 a."""
+DIFFC_LAW = ((606.0, 32.0, 2.15), (101.0, 2.8, 2.2), (43.0, 1.75, 2.25))
+ARCHIVE_LAW = ((606.0, 32.0, 2.15), (50.0, 0.7, 2.2), (22.0, 0.44, 2.25))
+
+
+def first_variance(window: int, windows: int, laws: Any = DIFFC_LAW) -> np.ndarray:
+    """Sections 4.4 a and 6."""
     r, out = radius(window), []
-    for dc, gain, slope in ((606.0, 32.0, 2.15), (101.0, 2.8, 2.2), (43.0, 1.75, 2.25)):
+    for dc, gain, slope in laws:
         law = [dc] + [gain * power(k * 32.0 / window, -slope) for k in range(1, r.max() + 1)]
         out.append(np.tile(np.array(law)[r] * (window * window / 1024.0), windows))
     return np.concatenate(out) * 2.0**28
@@ -92,7 +97,8 @@ class Canvas:
         self.kind = np.zeros(count, dtype=int)
         of_channel = np.array([0, 0, 1, 1, 2, 2])[np.tile(band(w), self.windows)]
         self.classes = np.concatenate((of_channel, of_channel + 3, of_channel + 3))
-        self.expected, self.stages, self.tier = [4, 4, 6, 4, 6, 6], 0, 0
+        self.around = Around(self.basis)
+        self.expected, self.stages, self.tier = [4, 4, 6, 5, 6, 6], 0, 0
         self.samples: list[np.ndarray] = []
         self.estimate = np.zeros(self.shape, dtype=np.float32)
 
@@ -101,10 +107,10 @@ class Canvas:
         p, decoder = self.p, Decoder(payload)
         step = step_of(p, self.tier)
         if self.tier == 0:
-            self.stage(
-                decoder, np.zeros_like(self.low), first_variance(p["window"], self.windows), step * p["first_step"]
-            )
-            z = np.rint(np.where(self.kind > 0, (self.low + self.high) * 0.5, 0.0))
+            mean = np.zeros_like(self.low)
+            variance = first_variance(p["window"], self.windows, ARCHIVE_LAW) * self.around.left()
+            self.stage(decoder, mean, variance, step * p["first_step"], first=True)
+            z = np.rint(np.where(self.kind > 0, (self.low + self.high) * 0.5, mean))
             self.estimate = from_grid(np.clip(self.basis.synthesize(z), -LIMIT, LIMIT))
         starts = self.samples or [self.estimate] * p["samples"]
         steps, heat = (p["steps"], p["heat"]) if self.samples else (p["first_steps"], p["first_heat"])
@@ -161,19 +167,44 @@ class Canvas:
         shrink, free = self.p["shrink"], float(s - 1)
         return np.maximum((pooled * gain * shrink + raw * free) / (shrink + free), 1.0).reshape(-1)
 
-    def stage(self, decoder: Decoder, mean: np.ndarray, variance: np.ndarray, step: float) -> None:
-        """Section 4.5."""
+    def stage(self, decoder: Decoder, mean: np.ndarray, variance: np.ndarray, step: float, first: bool = False) -> None:
+        """Section 4.5; in the first stage ``mean`` is filled in."""
         width = step * 2.0**14
-        deviation = np.sqrt(variance * self.scales(decoder)[self.classes])
+        cluster = self.around.clustering(self.kind == SIGNIFICANT)
+        variance = variance * (cluster * cluster)
+        deviation = np.sqrt(variance * self.scales(decoder, variance, width)[self.classes])
         self.halvings(decoder, mean, deviation, width)
-        self.bins(decoder, mean, deviation, width)
+        errors, known = np.zeros_like(mean), np.zeros_like(mean)
+        for phase in range(7):
+            at = self.around.phases == phase
+            if first:
+                values = np.where(self.kind > 0, (self.low + self.high) * 0.5, mean)
+                mean[at] = self.around.expected(values)[0][at]
+            factor = self.around.factor(errors, known)
+            worth = deviation * deviation > self.p["threshold"] * width * width
+            at = np.flatnonzero(worth & at & (self.kind != SIGNIFICANT))
+            q = self.bins(decoder, at, mean[at], deviation[at] * factor[at], width)
+            unit = deviation[at] * (1 / 1.4142135623730951)
+            t = self.p["dead_zone"] * width / unit
+            beyond = (self.p["dead_zone"] * width + (np.minimum(np.abs(q), BINS) - 0.5) * width) / unit
+            error = np.where(q == 0, t / np.sqrt(t * t + 4.0), beyond)
+            errors[at], known[at] = np.rint(np.minimum(error, 64.0) * 256), 1
 
-    def scales(self, decoder: Decoder) -> np.ndarray:
-        fall = [2**16 * 9**d // 20**d + 512 for d in range(16)]
-        found = [decoder.symbol([fall[abs(j - e)] for j in range(16)]) for e in self.expected]
+    def scales(self, decoder: Decoder, variance: np.ndarray, width: float) -> np.ndarray:
+        c = np.array([2.0 ** ((j - 4) // 2) * (np.sqrt(2.0) if j % 2 else 1.0) for j in range(16)])
+        fall = [2**16 * (7 if self.stages else 12) ** d // 20**d + 512 for d in range(16)]
+        after = ([-1, 0, 2, -1, 0, 0], [-1, -1, 0, -1, 0, 0])[self.stages > 1]
+        found, following = list(self.expected), [6, 8, 7, 8, 7, 8]
+        for k, e in enumerate(self.expected):
+            most = variance[(self.classes == k) & (self.kind != SIGNIFICANT)].max(initial=0.0)
+            told = most / (self.p["threshold"] * width * width) * c[min(e + 1, 15)] > 1.0
+            if told:
+                found[k] = decoder.symbol([fall[abs(j - e)] for j in range(16)])
+            if self.stages:
+                following[k] = min(max(found[k] + (after[k] if told else 0), 0), 15)
         self.stages += 1
-        self.expected = [8, 8, 6, 8, 6, 6] if self.stages == 1 else found
-        return np.array([2.0 ** ((j - 4) // 2) * (np.sqrt(2.0) if j % 2 else 1.0) for j in found])
+        self.expected = following
+        return c[found]
 
     def halvings(self, decoder: Decoder, mean: np.ndarray, deviation: np.ndarray, width: float) -> None:
         at = np.flatnonzero((self.kind == SIGNIFICANT) & (self.high - self.low > 1.5 * width))
@@ -188,14 +219,11 @@ class Canvas:
         self.low[at] = np.where(upper == 1, middle, low)
         self.high[at] = np.where(upper == 1, high, middle)
 
-    def bins(self, decoder: Decoder, mean: np.ndarray, deviation: np.ndarray, width: float) -> None:
+    def bins(self, decoder: Decoder, at: np.ndarray, mu: np.ndarray, deviation: np.ndarray, width: float) -> np.ndarray:
         p, dead = self.p, self.p["dead_zone"] * width
-        worth = deviation * deviation > p["threshold"] * width * width
-        at = np.flatnonzero(worth & (self.kind != SIGNIFICANT))
-        mu = mean[at]
         reach = dead + np.arange(BINS) * width
         edges = np.concatenate(([-(2.0**40)], -reach[::-1], reach, [2.0**40]))[None]
-        edges = np.clip(edges, (self.low[at] - mu)[:, None], (self.high[at] - mu)[:, None]) / deviation[at, None]
+        edges = np.clip(edges, (self.low[at] - mu)[:, None], (self.high[at] - mu)[:, None]) / deviation[:, None]
         q = decoder.symbols(_bin_weights(edges, p["law"])) - BINS
         far_out = np.flatnonzero(np.abs(q) == BINS)
         q[far_out] = np.sign(q[far_out]) * (BINS - 1 + np.array(_escapes(decoder, len(far_out)), dtype=int))
@@ -206,6 +234,7 @@ class Canvas:
         self.low[at] = np.maximum(self.low[at], np.rint(low))
         self.high[at] = np.maximum(np.minimum(self.high[at], np.rint(high)), self.low[at])
         self.kind[at] = np.where(q == 0, ZERO, SIGNIFICANT)
+        return q
 
 
 def _bin_weights(edges: np.ndarray, law: str) -> np.ndarray:

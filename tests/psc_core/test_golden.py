@@ -25,6 +25,7 @@ CASES = {
     "photo-diffc": ("photo", "diffc", DIFFC, ("rocket", 48, 40)),
     "gaussian-diffc": ("gaussian", "diffc", DIFFC | {"canvas": 32}, ("coffee", 40, 20)),
     "gaussian-archive": ("gaussian", "archive", {"tiers": 3, "canvas": 32}, ("chelsea", 40, 33)),
+    "gaussian-windows": ("gaussian", "archive", {"tiers": 3, "window": 8}, ("coffee", 40, 33)),
     "gaussian-paper": ("gaussian", "paper", PAPER, ("camera", 17, 23)),
 }
 
