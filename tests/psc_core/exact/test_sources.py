@@ -22,10 +22,8 @@ EXACT_NUMPY = (
     # Order-free, or sums of integers:
     | _names("argmax argsort array_equal bincount count_nonzero flatnonzero max searchsorted")
     # Filling, moving, converting:
-    | _names(
-        "arange array asarray ascontiguousarray atleast_2d broadcast_to concatenate empty errstate eye frombuffer indices"
-    )
-    | _names("full load ndarray ones pad repeat stack take_along_axis zeros zeros_like")
+    | _names("arange array asarray ascontiguousarray atleast_2d broadcast_to concatenate empty errstate eye frombuffer")
+    | _names("full indices load ndarray ones pad repeat stack take_along_axis zeros zeros_like")
     | _names("float32 float64 int32 int64 intp uint16 uint32 uint64 uint8")
 )
 EXACT_MATH = frozenset(["fsum", "inf", "isfinite", "lcm", "sqrt"])
