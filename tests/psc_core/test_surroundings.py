@@ -1,0 +1,76 @@
+"""What is known around a coefficient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from psc_core.cells import SIGNIFICANT, UNKNOWN, ZERO
+from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
+from psc_core.windows import WindowBasis
+
+
+def basis(down: int = 2, across: int = 3, window: int = 8) -> WindowBasis:
+    return WindowBasis(3, down * window, across * window, window, "cpu")
+
+
+def test_phases_leave_no_two_neighbours_in_one():
+    own = basis(4, 4)
+    phases = phase_of(own).reshape(3, 4, 4, 8, 8)
+    assert set(phases.reshape(-1)) == set(range(PHASES))
+    frequencies = phases[0, 0, 0]
+    assert (frequencies[1:] != frequencies[:-1]).all()
+    assert (frequencies[:, 1:] != frequencies[:, :-1]).all()
+    windows = phases[0, :, :, 0, 0]
+    assert (windows[1:] != windows[:-1]).all()
+    assert (windows[:, 1:] != windows[:, :-1]).all()
+    assert phases[..., 0, 0].max() < phases.reshape(3, 4, 4, 64)[..., 1:].min()
+
+
+def test_clusters_are_the_power_of_their_count():
+    own = basis()
+    kind = np.full((1, 3, 2, 3, 8, 8), ZERO, dtype=np.int8)
+    kind[0, 0, 0, 1, 3, 3] = SIGNIFICANT
+    found = clustering(kind.reshape(1, -1), own).reshape(kind.shape)
+    touched = np.zeros(kind.shape, dtype=bool)
+    touched[0, 0, 0, 1, 2:5, 2:5] = True
+    touched[0, 0, 0, 1, 3, 3] = False
+    touched[0, 0, [0, 0, 1], [0, 2, 1], 3, 3] = True
+    assert np.allclose(found[touched], 2**0.4)
+    assert (found[~touched] == 1.0).all()
+    everywhere = clustering(np.full((1, kind.size), SIGNIFICANT, dtype=np.int8), own).reshape(kind.shape)
+    assert everywhere[0, 0, 0, 1, 3, 3] == pytest.approx((1 + 8 + 3) ** 0.4)  # no window above the first row
+    assert (clustering(np.full((1, kind.size), UNKNOWN, dtype=np.int8), own) == 1.0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 30.0))
+def test_larger_errors_around_widen_and_smaller_ones_narrow(seed, size):
+    own, random = basis(), np.random.default_rng(seed)
+    around = Surroundings(1, own)
+    assert (around.factor() == 1.0).all()
+    place = np.flatnonzero(phase_of(own) == 3)
+    deviation = np.exp(random.normal(size=len(place)))
+    bins = np.full(len(place), round(size))
+    around.measured(0, place, bins, deviation, width=1.0, dead=1.0)
+    factor = around.factor()[0]
+    expected = np.where(bins == 0, 0.0, bins + 0.5)[0]  # far from all that was promised, or near nothing
+    near = np.flatnonzero(phase_of(own) == 4)
+    if expected > 3 * deviation.max():
+        assert (factor[near] > 1.0).all()
+    if round(size) == 0:
+        assert (factor <= 1.0).all()
+
+
+def test_a_window_hears_nothing_of_the_next():
+    own = basis()
+    around = Surroundings(2, own)
+    phases = phase_of(own).reshape(3, 2, 3, 64)
+    place = np.flatnonzero((phases == 3) & (np.arange(3)[:, None] == 1)[None, None].reshape(1, 1, 3, 1))
+    around.measured(1, place, np.full(len(place), 8), np.ones(len(place)), width=1.0, dead=1.0)
+    factor = around.factor().reshape(2, 3, 2, 3, 64)
+    assert (factor[0] == 1.0).all()
+    assert (factor[1][:, :, [0, 2]] == 1.0).all()
+    assert (factor[1][:, :, 1] > 1.0).any()
