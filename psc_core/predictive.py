@@ -85,7 +85,7 @@ class PredictiveCoder:
     ) -> np.ndarray:
         """c of every coefficient (B, K), chosen by the encoder a class at a time."""
         usual, least = self.indices.expected, self.profile.threshold * width * width
-        needed = self.indices.needed(self._most(variance, kind) / least)
+        needed = self.indices.needed(self._most(variance, kind), least)
 
         def fit(errors: np.ndarray, b: int, k: int) -> int:
             live = (self.classes == k) & (kind[b] != SIGNIFICANT)

@@ -35,13 +35,13 @@ class ScaleIndices:
         self.expected = np.broadcast_to(_USUAL[0], (batch, CLASSES))
         self._stages = 0
 
-    def needed(self, most: np.ndarray) -> np.ndarray:
+    def needed(self, most: np.ndarray, least: float) -> np.ndarray:
         """Whether a class needs an index (B, classes): no coefficient would be coded under the next larger one.
 
-        ``most``: the largest variance of each class over what a coefficient needs to be coded.
+        ``most``: the largest variance of each class (B, classes); ``least``: what one needs, scaled, to be coded.
         """
         larger = _scales()[np.minimum(self.expected + 1, SCALES - 1)]
-        return most * larger > 1.0
+        return most * larger > least
 
     def weights(self, needed: np.ndarray) -> list[np.ndarray]:
         """Integer weights (indices, scales) of the needed indices of every canvas."""

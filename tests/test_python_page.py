@@ -43,7 +43,7 @@ def test_every_block_runs(ray_session, folder, capsys):
     assert 0 < len(names["half"].tiers) <= 6
     assert names["small"].bpp <= 0.5
     assert names["good"].report.tier_psnr[-1] >= 24
-    assert "{'tiers': 3, 'samples': 6}" in said
+    assert "{'tiers': 3, 'samples': 8}" in said
     assert "cut_stream" in said
     assert (names["result"].exit_code, names["result"].tally.failed) == (1, {"unknown_format": 1})
     assert names["table"].column_names == ["image_id", "bpp", "t2_psnr"]

@@ -197,7 +197,7 @@ class Canvas:
         found, following = list(self.expected), [6, 8, 7, 8, 7, 8]
         for k, e in enumerate(self.expected):
             most = variance[(self.classes == k) & (self.kind != SIGNIFICANT)].max(initial=0.0)
-            told = most / (self.p["threshold"] * width * width) * c[min(e + 1, 15)] > 1.0
+            told = most * c[min(e + 1, 15)] > self.p["threshold"] * width * width
             if told:
                 found[k] = decoder.symbol([fall[abs(j - e)] for j in range(16)])
             if self.stages:

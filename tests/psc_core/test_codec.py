@@ -57,7 +57,7 @@ def test_psnr_rises_from_tier_to_tier(prior):
     assert quality == sorted(quality)
     assert quality[0] > 15
     assert quality[-1] > 24
-    assert stream.report.nfe == 4 * (4 + 3 * 2)
+    assert stream.report.nfe == 6 * (4 + 3)
 
 
 def test_a_truncated_stream_decodes_as_its_tier(prior):

@@ -60,7 +60,7 @@ def test_what_no_number_of_archive_can_be(field, value):
         ({"step": 0.0}, "step=0.0: expected a number from 1e-06 to 64"),
         ({"cold": 0}, "cold=0: expected a number from 1e-06 to 16"),
         ({"cold": 0.9}, "cold=0.9: expected at most first_heat=0.8"),
-        ({"heat": 0.05}, "cold=0.1: expected at most heat=0.05"),
+        ({"heat": 0.05, "steps": 2}, "cold=0.1: expected at most heat=0.05"),
         ({"restore_cold": 0.6}, "restore_cold=0.6: expected at most restore_heat=0.5"),
         ({"perceptual_heat": 0.01}, "perceptual_cold=0.02: expected at most perceptual_heat=0.01"),
         ({"ratio": 1.5}, "ratio=1.5: expected a number from 1e-06 to 1"),
