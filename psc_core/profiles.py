@@ -120,7 +120,7 @@ class ArchiveProfile(Profile):
     """First noise level over the step, when samples start from the last tier's."""
     cold: float = 0.1
     """Last noise level over the step."""
-    eta: float = 0.0
+    eta: float = 1.0
     shrink: float = 8.0
     """How many samples the pooled variance is worth."""
     threshold: float = 0.06
