@@ -1,7 +1,7 @@
 """What is known around a coefficient tells how far it may lie from its posterior mean: activity comes in clusters.
 
 The coefficients of a stage are measured in phases, so that each phase has measured neighbours on all sides: frequencies
-of even rows and columns, then those of odd ones, then the rest (the checkerboard of He et al. 2021, section 4, in
+of even rows and columns, then those of odd ones, then the rest (as in the checkerboard context of He et al. 2021, in
 frequency). The mean of each window goes first, in the same pattern over the windows: see :mod:`.neighbours`.
 """
 
