@@ -7,6 +7,7 @@ quantizer centred on its posterior mean; then one halving of every cell that is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from torch import Tensor
 from psc_core.cells import SIGNIFICANT, ZERO, Cells
 from psc_core.coding.predictive import bin_weights, cumulative
 from psc_core.exact import fixed
-from psc_core.neighbours import first_mean
 from psc_core.profiles import ArchiveProfile
 from psc_core.scales import CLASSES, ScaleIndices, fitting
 from psc_core.sides import Side
@@ -27,6 +27,9 @@ BINS = 8
 """Bins on each side of zero that have a symbol; the last one is an escape."""
 _GRID = 2.0**fixed.PIXEL_BITS
 _EVEN = np.ones(2, dtype=np.int64)
+
+
+Expected = Callable[[np.ndarray], np.ndarray]
 
 
 class _Known(NamedTuple):
@@ -54,34 +57,32 @@ class PredictiveCoder:
         self.phases = [np.flatnonzero(phases == k) for k in range(PHASES)]
         self.truth_of: tuple[Tensor, np.ndarray] | None = None
 
-    def stage(self, side: Side, mean_BK: Tensor, variance_BK: Tensor, step: float, *, first: bool = False) -> Tensor:
-        """Exchange one stage's symbols and narrow the cells; gives the means that the cells were laid around.
+    def stage(self, side: Side, expected: Expected, variance_BK: Tensor, step: float) -> np.ndarray:
+        """Exchange one stage's symbols and narrow the cells; gives the means (B, K) that the cells were laid around.
 
         Args:
-            mean_BK, variance_BK: the posterior, in grid steps (squared).
+            expected: the posterior's mean (B, K) given what is known of every coefficient (B, K), in grid steps; asked
+                before every phase.
+            variance_BK: the posterior's variance, in squared grid steps.
             step: quantizer step in pixel units.
-            first: nothing was drawn yet, so that windows are expected from their neighbours.
         """
         cells, width = self.cells, step * _GRID
-        mean, variance, low, high, kind = (
-            x.cpu().numpy() for x in (mean_BK, variance_BK, cells.low, cells.high, cells.kind)
-        )
+        variance, low, high, kind = (x.cpu().numpy() for x in (variance_BK, cells.low, cells.high, cells.kind))
         cluster = clustering(kind, cells.basis)
         variance = variance * (cluster * cluster)
-        scale = self._scales(side, mean, variance, kind, width, first)
-        about = mean.copy()
-        known = _Known(about, np.sqrt(variance * scale), low, high, kind, width)
+        scale = self._scales(side, expected, variance, kind, width)
+        mean = expected(_values(np.zeros_like(low), low, high, kind)).copy()
+        known = _Known(mean, np.sqrt(variance * scale), low, high, kind, width)
         self._refine(side, known)
         around = Surroundings(len(mean), cells.basis)
         for phase in self.phases:
-            if first:
-                about[:, phase] = first_mean(_values(known), cells.basis)[:, phase]
+            mean[:, phase] = expected(_values(mean, low, high, kind))[:, phase]
             self._acquire(side, known, phase, around)
         cells.low, cells.high, cells.kind = (torch.from_numpy(x).to(cells.low.device) for x in (low, high, kind))
-        return torch.from_numpy(about).to(cells.low.device)
+        return mean
 
     def _scales(
-        self, side: Side, mean: np.ndarray, variance: np.ndarray, kind: np.ndarray, width: float, first: bool
+        self, side: Side, expected: Expected, variance: np.ndarray, kind: np.ndarray, width: float
     ) -> np.ndarray:
         """c of every coefficient (B, K), chosen by the encoder a class at a time."""
         usual, least = self.indices.expected, self.profile.threshold * width * width
@@ -93,7 +94,7 @@ class PredictiveCoder:
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            errors = z - (first_mean(z, self.cells.basis) if first else mean)
+            errors = z - expected(z)
             return [np.array([fit(errors, b, k) for k in range(CLASSES) if n[k]]) for b, n in enumerate(needed)]
 
         found = side.exchange(wanted, self.indices.weights(needed), [int(n.sum()) for n in needed])
@@ -227,7 +228,6 @@ class PredictiveCoder:
         return self.truth_of[1]
 
 
-def _values(known: _Known) -> np.ndarray:
+def _values(mean: np.ndarray, low: np.ndarray, high: np.ndarray, kind: np.ndarray) -> np.ndarray:
     """Middles of the cells of what is coded, means of what is not."""
-    mean, _, low, high, kind, _ = known
     return np.where(kind > 0, (low + high) * 0.5, mean)

@@ -36,7 +36,7 @@ class ScaleIndices:
         self._stages = 0
 
     def needed(self, most: np.ndarray, least: float) -> np.ndarray:
-        """Whether a class needs an index (B, classes): no coefficient would be coded under the next larger one.
+        """Whether a class needs an index (B, classes): not if the next larger than expected would code nothing.
 
         ``most``: the largest variance of each class (B, classes); ``least``: what one needs, scaled, to be coded.
         """

@@ -15,7 +15,7 @@ from torch import Tensor
 from psc_core.canvas import Canvas
 from psc_core.cells import Cells
 from psc_core.exact import fixed, noise
-from psc_core.neighbours import first_variance
+from psc_core.neighbours import first_mean, first_variance
 from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
@@ -67,15 +67,16 @@ class StructuredCanvases:
         """One tier: where the posterior is (from a model of photographs, then from samples), then what is measured."""
         step = step_of(self.profile, self.tier)
         if self.tier == 0:
-            mean = torch.zeros_like(self.cells.low)
-            variance = first_variance(self.basis, self.prior.device).expand_as(mean)
-            mean = self.coder.stage(side, mean, variance, step * self.profile.first_step, first=True)
-            self.estimate = self._from_cells(mean)
+            variance = first_variance(self.basis, self.prior.device).expand_as(self.cells.low)
+            expected = partial(first_mean, basis=self.basis)
+            found = self.coder.stage(side, expected, variance, step * self.profile.first_step)
+            self.estimate = self._from_cells(torch.from_numpy(found).to(self.prior.device))
         self.samples = self._sense(step)
         z = self.cells.coefficients(self.samples)
         mean = _ordered_mean(z)
         variance = posterior_variance(z, mean, self.basis, self.profile.shrink)
-        self.coder.stage(side, mean, variance, step)
+        known = mean.cpu().numpy()
+        self.coder.stage(side, lambda _: known, variance, step)
         self.estimate = self.cells.project(_image_mean(self.samples)[:, None], self.profile.inset)[:, 0]
         self.tier += 1
 

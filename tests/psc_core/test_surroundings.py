@@ -46,22 +46,32 @@ def test_clusters_are_the_power_of_their_count():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(0.3, 30.0))
-def test_larger_errors_around_widen_and_smaller_ones_narrow(seed, size):
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+def test_larger_errors_around_widen_and_zeros_narrow(seed, size):
     own, random = basis(), np.random.default_rng(seed)
-    around = Surroundings(1, own)
-    assert (around.factor() == 1.0).all()
-    place = np.flatnonzero(phase_of(own) == 3)
-    deviation = np.exp(random.normal(size=len(place)))
-    bins = np.full(len(place), round(size))
-    around.measured(0, place, bins, deviation, width=1.0, dead=1.0)
-    factor = around.factor()[0]
-    expected = np.where(bins == 0, 0.0, bins + 0.5)[0]  # far from all that was promised, or near nothing
-    near = np.flatnonzero(phase_of(own) == 4)
-    if expected > 3 * deviation.max():
-        assert (factor[near] > 1.0).all()
-    if round(size) == 0:
-        assert (factor <= 1.0).all()
+    place, near = (np.flatnonzero(phase_of(own) == phase) for phase in (3, 4))
+    deviation = random.uniform(0.2, 0.5, size=len(place))  # bin 1 begins at 1: at least two deviations away
+    for bins, widens in ((np.full(len(place), size), True), (np.zeros(len(place)), False)):
+        around = Surroundings(1, own)
+        assert (around.factor() == 1.0).all()
+        around.measured(0, place, bins, deviation, width=1.0, dead=1.0)
+        factor = around.factor()[0]
+        if widens:
+            assert (factor[near] > 1.3).all()
+        else:
+            assert (factor[near] < 1.0).all()
+
+
+def test_zeros_that_were_certain_say_nothing_and_surprising_ones_much():
+    own = basis()
+    place, near = (np.flatnonzero(phase_of(own) == phase) for phase in (3, 4))
+    found = []
+    for deviation in (0.01, 0.3, 30.0):  # of a zero bin up to 1
+        around = Surroundings(1, own)
+        around.measured(0, place, np.zeros(len(place)), np.full(len(place), deviation), width=1.0, dead=1.0)
+        found.append(float(around.factor()[0][near].max()))
+    assert found[0] == pytest.approx(1.0, abs=0.01)
+    assert found[0] > found[1] > found[2]
 
 
 def test_a_window_hears_nothing_of_the_next():
