@@ -16,10 +16,11 @@ from torch import Tensor
 from psc_core.canvas import Canvas, reflected
 from psc_core.exact import fixed
 from psc_core.exact.noise import NoiseKey, normal
+from psc_core.flips import flipped
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import descend, first, levels
-from psc_core.structured import RESTORING, Piece, Restoration, restoration
+from psc_core.structured import RESTORING, Drawing, Piece, restoration
 
 MARGIN = 32
 """Pixels of the neighbours that the network sees around a canvas."""
@@ -57,7 +58,7 @@ class Mosaic:
             _view(x, canvas).copy_(fixed.from_grid((part / torch.full_like(part, float(plan.samples))).round()))
         return x
 
-    def _sample(self, plan: Restoration, sample: int) -> Tensor:
+    def _sample(self, plan: Drawing, sample: int) -> Tensor:
         """:func:`.samplers.ddrm.ddrm`, all canvases a step."""
         x, after = self._blank(torch.float32), self._blank(torch.float32)
         for number, canvas in enumerate(self.canvases):
@@ -66,29 +67,30 @@ class Mosaic:
         for step, (sigma, following) in enumerate(levels(plan.sigmas)):
             for number, canvas in enumerate(self.canvases):
                 inset = self.profile.inset if following else 0.0
-                x0 = self._project(number, self._denoise(x, canvas, sigma), inset)
+                x0 = self._project(number, self._denoise(x, canvas, sigma, sample % plan.orientations), inset)
                 fresh = partial(self._noise, plan, sample, number, step + 1)
                 _view(after, canvas).copy_(descend(_view(x, canvas), x0, sigma, following, plan.eta, fresh))
             x, after = after, x
         return x
 
-    def _denoise(self, x_CHW: Tensor, canvas: Canvas, sigma: float) -> Tensor:
-        """One canvas denoised, its neighbours' margins seen."""
+    def _denoise(self, x_CHW: Tensor, canvas: Canvas, sigma: float, orientation: int) -> Tensor:
+        """One canvas denoised, its neighbours' margins seen, the whole flipped."""
         top, left = max(0, canvas.top - self.margin), max(0, canvas.left - self.margin)
         bottom = min(self.height, canvas.top + canvas.height + self.margin)
         right = min(self.width, canvas.left + canvas.width + self.margin)
         unit = self.prior.multiple // self.prior.scale
         rows, columns = (-(-side // unit) * unit for side in (bottom - top, right - left))
-        seen = _padded(x_CHW[:, top:bottom, left:right], rows, columns)
-        denoised = self.prior.denoise(seen[None], sigma)[0, :, canvas.top - top :, canvas.left - left :]
-        return denoised[:, : canvas.height, : canvas.width]
+        seen = flipped(_padded(x_CHW[:, top:bottom, left:right], rows, columns), orientation)
+        denoised = flipped(self.prior.denoise(seen[None], sigma)[0], orientation)
+        own = denoised[:, canvas.top - top :, canvas.left - left :]
+        return own[:, : canvas.height, : canvas.width]
 
     def _project(self, number: int, x_CHW: Tensor, inset: float) -> Tensor:
         """One canvas put into its cells."""
         x = self.cells[number].project(_padded(x_CHW, *self.padded[number][1:])[None, None], inset)
         return x[0, 0, :, : x_CHW.shape[1], : x_CHW.shape[2]]
 
-    def _noise(self, plan: Restoration, sample: int, number: int, step: int) -> Tensor:
+    def _noise(self, plan: Drawing, sample: int, number: int, step: int) -> Tensor:
         """The noise that a canvas alone would draw."""
         which, sign = sample % plan.fresh, 1.0 if sample < plan.fresh else -1.0
         key, canvas = NoiseKey(self.seed, number, RESTORING, self.tiers, step), self.canvases[number]

@@ -94,7 +94,7 @@ class PaperProfile(Profile):
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveProfile(Profile):
-    """Structured PSC: variances of window coefficients from a few warm-started samples, embedded tiers.
+    """Structured PSC: variances of window coefficients from a few samples around an estimate, embedded tiers.
 
     Noise levels are multiples of the tier's quantizer step, since that is what the samples' error scales with.
     """
@@ -112,12 +112,13 @@ class ArchiveProfile(Profile):
     first_step: float = 1.5
     """Step of the first stage, which no sample precedes, over tier 0's."""
     samples: int = 6
+    """Posterior samples a tier."""
     first_steps: int = 4
     steps: int = 1
     first_heat: float = 0.8
     """First noise level over the step, when samples start from tier 0's first stage."""
     heat: float = 0.8
-    """First noise level over the step, when samples start from the last tier's."""
+    """First noise level over the step, when samples start from the last tier's estimate."""
     cold: float = 0.1
     """Last noise level over the step."""
     eta: float = 1.0
@@ -138,6 +139,8 @@ class ArchiveProfile(Profile):
     restore_heat: float = 0.5
     restore_cold: float = 0.1
     restore_eta: float = 1.0
+    restore_orientations: int = 4
+    """In how many the network sees the samples of a ``mean``: 1 as they are, 2 also mirrored, 4 also upside down."""
     perceptual_steps: int = 25
     perceptual_heat: float = 2.0
     """``perceptual`` restoration, one posterior sample: first noise level over the step."""
@@ -152,6 +155,9 @@ class ArchiveProfile(Profile):
         _at_least(self, "samples", 2)
         if self.restore_samples > _MOST_SUMMED:
             raise InvalidProfile(f"restore_samples={self.restore_samples}: expected at most {_MOST_SUMMED}")
+        _at_least(self, "restore_orientations", 1)
+        if self.restore_orientations not in (1, 2, 4):
+            raise InvalidProfile(f"restore_orientations={self.restore_orientations}: expected 1, 2 or 4")
         _whole_windows(self)
         for field in ("eta", "restore_eta", "perceptual_eta", "refine_floor"):
             _within(self, field, 0, 1)
@@ -315,10 +321,12 @@ def fitted(profile: Profile, native_size: int | None, scale: int = 1) -> Profile
 
 
 def _fitted_to_latents(profile: Profile, native_size: int, scale: int) -> Profile:
-    fields = {}
+    fields: dict[str, Any] = {}
     widest = max(min(_WIDEST, native_size) // scale, 4)
     if (window := getattr(profile, "window", 1)) > widest:
         fields["window"] = window = 1 << widest.bit_length() - 1
+    if hasattr(profile, "restore_orientations"):
+        fields["restore_orientations"] = 1  # the latents of a flipped image are not flipped latents
     unit = math.lcm(window * scale, 16)  # inner borders then lie between latents
     wanted = native_size if profile.canvas == _registered(profile.name).canvas else min(profile.canvas, native_size)
     return get_profile(profile, canvas=max(wanted // unit * unit, unit), **fields)

@@ -21,10 +21,10 @@ _USUAL = (np.array((4, 4, 6, 5, 6, 6)), np.array((6, 8, 7, 8, 7, 8)))
 """Indices of the first stage, whose variance is a law of photographs, and of the second, the first with samples."""
 _DRIFT = (np.array((-1, 0, 2, -1, 0, 0)), np.array((-1, -1, 0, -1, 0, 0)))
 """How an index differs from the last one: in the third stage, and from the fourth on. All medians over ImageNet."""
-_WORTH = 8.0
+_WORTH = 60.0
 """How many coefficients the expected index is worth in the encoder's estimate."""
 _FIRST_WEIGHTS = np.array([(1 << 16) * 12**d // 20**d + 512 for d in range(SCALES)], dtype=np.int64)
-_WEIGHTS = np.array([(1 << 16) * 7**d // 20**d + 512 for d in range(SCALES)], dtype=np.int64)
+_WEIGHTS = np.array([(1 << 16) * 4**d // 20**d + 512 for d in range(SCALES)], dtype=np.int64)
 """By the distance from the expected index: in the first stage, and later."""
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from psc_core.canvas import Canvas
 from psc_core.cells import Cells
 from psc_core.exact import fixed, noise
+from psc_core.flips import seen_flipped
 from psc_core.neighbours import first_mean, first_variance
 from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
@@ -50,7 +51,6 @@ class StructuredCanvases:
         self.cells = Cells(self.basis, len(self.keys), prior.device)
         self.coder = PredictiveCoder(profile, self.cells)
         self.tier = 0
-        self.samples: Tensor | None = None
         self.estimate = torch.zeros(len(self.keys), *self.shape, device=prior.device)
 
     @staticmethod
@@ -71,13 +71,13 @@ class StructuredCanvases:
             expected = partial(first_mean, basis=self.basis)
             found = self.coder.stage(side, expected, variance, step * self.profile.first_step)
             self.estimate = self._from_cells(torch.from_numpy(found).to(self.prior.device))
-        self.samples = self._sense(step)
-        z = self.cells.coefficients(self.samples)
+        samples = self._sense(step)
+        z = self.cells.coefficients(samples)
         mean = _ordered_mean(z)
         variance = posterior_variance(z, mean, self.basis, self.profile.shrink)
         known = mean.cpu().numpy()
         self.coder.stage(side, lambda _: known, variance, step)
-        self.estimate = self.cells.project(_image_mean(self.samples)[:, None], self.profile.inset)[:, 0]
+        self.estimate = self.cells.project(_image_mean(samples)[:, None], self.profile.inset)[:, 0]
         self.tier += 1
 
     def state_hashes(self) -> list[int]:
@@ -91,35 +91,32 @@ class StructuredCanvases:
 
     def restore(self, how: str) -> Tensor:
         """The ``mean`` of samples (low distortion), or one ``perceptual`` sample: (B, C, H, W)."""
-        plan = restoration(self.profile, self.tier, how)
-        start = self.estimate[:, None].expand(-1, plan.samples, *self.shape)
-        draw = self._noise(plan.samples, RESTORING, fresh=plan.fresh)
-        return _image_mean(self._draw(draw, plan.sigmas, plan.eta, start))
+        return _image_mean(self._draw(RESTORING, restoration(self.profile, self.tier, how)))
 
     def _sense(self, step: float) -> Tensor:
-        """Posterior samples given the cells: warm-started from the last ones, re-noised to about their own error."""
+        """Posterior samples given the cells: the last estimate, re-noised to about its own error."""
         p = self.profile
-        start = self.estimate[:, None].expand(-1, p.samples, *self.shape) if self.samples is None else self.samples
-        steps = p.first_steps if self.samples is None else p.steps
-        high = step * (p.first_heat if self.samples is None else p.heat)
-        return self._draw(self._noise(p.samples, _SENSING), karras(steps, high, step * p.cold), p.eta, start)
+        steps, heat = (p.steps, p.heat) if self.tier else (p.first_steps, p.first_heat)
+        return self._draw(_SENSING, Drawing(p.samples, karras(steps, step * heat, step * p.cold), p.eta))
 
-    def _draw(self, draw: Noise, sigmas: Sequence[float], eta: float, start: Tensor) -> Tensor:
-        """Samples on their way are drawn into their cells' insides; the last estimate may touch the borders.
+    def _draw(self, purpose: int, plan: Drawing) -> Tensor:
+        """Samples (B, S, C, H, W) on their way are drawn into their cells' insides; the last may touch the borders.
 
         A last one drawn inside too moves what was measured against what was not, and the windows show.
         """
+        start = self.estimate[:, None].expand(-1, plan.samples, *self.shape)
         begin, finish = self._project(start.flatten(0, 1)), partial(self._project, inset=0.0)
-        flat = ddrm(self.prior.denoise, self._project, draw, sigmas, eta, begin, finish)
+        denoise = seen_flipped(self.prior.denoise, plan.samples, plan.orientations)
+        flat = ddrm(denoise, self._project, self._noise(purpose, plan), plan.sigmas, plan.eta, begin, finish)
         return flat.view(start.shape)
 
-    def _noise(self, count: int, purpose: int, *, fresh: int | None = None) -> Noise:
-        """Noise of ``count`` samples of every canvas, a step at a time; those after ``fresh`` mirror the first."""
+    def _noise(self, purpose: int, plan: Drawing) -> Noise:
+        """Noise of the samples of every canvas, a step at a time; those after ``plan.fresh`` mirror the first."""
 
         def draw(step: int) -> Tensor:
             keys = (noise.NoiseKey(self.seed, canvas, purpose, self.tier, step) for canvas in self.keys)
-            drawn = (noise.normal(key, range(fresh or count), self.shape, self.prior.device) for key in keys)
-            return torch.cat([n if fresh is None else torch.cat((n, -n))[:count] for n in drawn])
+            drawn = (noise.normal(key, range(plan.fresh), self.shape, self.prior.device) for key in keys)
+            return torch.cat([torch.cat((n, -n))[: plan.samples] if plan.mirrored else n for n in drawn])
 
         return draw
 
@@ -141,20 +138,23 @@ def step_of(profile: ArchiveProfile, tier: int) -> float:
     return step
 
 
-class Restoration(NamedTuple):
-    """How a picture is drawn from what is known: from how many samples, over which noise levels."""
+class Drawing(NamedTuple):
+    """How posterior samples are drawn from an estimate: how many, over which noise levels, seen in how many ways."""
 
     samples: int
     sigmas: tuple[float, ...]
     eta: float
+    mirrored: bool = False
+    """Whether the second half takes the negative of the first's noise, which cancels odd errors of the mean."""
+    orientations: int = 1
 
     @property
     def fresh(self) -> int:
-        """How many samples draw noise; the others take its negative, which cancels odd errors."""
-        return self.samples - self.samples // 2
+        """How many samples draw noise of their own."""
+        return self.samples - self.samples // 2 if self.mirrored else self.samples
 
 
-def restoration(profile: ArchiveProfile, tiers: int, how: str) -> Restoration:
+def restoration(profile: ArchiveProfile, tiers: int, how: str) -> Drawing:
     """Of a stream of so many tiers: ``mean``, or ``perceptual``.
 
     A mean of samples with all noise fresh is near the image; one sample that keeps some of its noise is a member of the
@@ -163,9 +163,9 @@ def restoration(profile: ArchiveProfile, tiers: int, how: str) -> Restoration:
     p, step = profile, step_of(profile, tiers - 1)
     if how == "mean":
         levels = karras(p.restore_steps, step * p.restore_heat, step * p.restore_cold)
-        return Restoration(p.restore_samples, levels, p.restore_eta)
+        return Drawing(p.restore_samples, levels, p.restore_eta, True, p.restore_orientations)
     levels = karras(p.perceptual_steps, step * p.perceptual_heat, step * p.perceptual_cold)
-    return Restoration(1, levels, p.perceptual_eta)
+    return Drawing(1, levels, p.perceptual_eta)
 
 
 def _ordered_mean(z_BSK: Tensor) -> Tensor:

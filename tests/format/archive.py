@@ -99,7 +99,6 @@ class Canvas:
         self.classes = np.concatenate((of_channel, of_channel + 3, of_channel + 3))
         self.around = Around(self.basis)
         self.expected, self.stages, self.tier = [4, 4, 6, 5, 6, 6], 0, 0
-        self.samples: list[np.ndarray] = []
         self.estimate = np.zeros(self.shape, dtype=np.float32)
 
     def chunk(self, payload: bytes, state: int) -> None:
@@ -112,14 +111,13 @@ class Canvas:
             self.stage(decoder, mean, variance, step * p["first_step"], first=True)
             z = np.rint(np.where(self.kind > 0, (self.low + self.high) * 0.5, mean))
             self.estimate = from_grid(np.clip(self.basis.synthesize(z), -LIMIT, LIMIT))
-        starts = self.samples or [self.estimate] * p["samples"]
-        steps, heat = (p["steps"], p["heat"]) if self.samples else (p["first_steps"], p["first_heat"])
-        sigmas = levels(steps, step * heat, step * p["cold"])
-        self.samples = [self.sampled(sigmas, p["eta"], 0, s, 1, start) for s, start in enumerate(starts)]
-        z = np.stack([self.basis.analyse(grid(x)).reshape(-1) for x in self.samples])
+        steps, heat = (p["steps"], p["heat"]) if self.tier else (p["first_steps"], p["first_heat"])
+        sigmas, denoise = levels(steps, step * heat, step * p["cold"]), self.prior.denoise
+        samples = [self.sampled(denoise, sigmas, p["eta"], 0, s, 1) for s in range(p["samples"])]
+        z = np.stack([self.basis.analyse(grid(x)).reshape(-1) for x in samples])
         mean = z.sum(axis=0) / float(len(z))
         self.stage(decoder, mean, self.variance(z, mean), step)
-        total = np.sum([grid(x) for x in self.samples], axis=0)
+        total = np.sum([grid(x) for x in samples], axis=0)
         self.estimate = self.project(from_grid(np.rint(total / float(len(z)))))
         self.tier += 1
         if self.state() != state:
@@ -141,12 +139,12 @@ class Canvas:
     def noise(self, purpose: int, step: int, sample: int) -> np.ndarray:
         return noise(self.seed, self.number, purpose, self.tier, step, sample, self.shape)
 
-    def sampled(self, sigmas: list[float], eta: float, purpose: int, which: int, sign: int, start: Any) -> np.ndarray:
+    def sampled(self, denoise: Any, sigmas: list[float], eta: float, purpose: int, which: int, sign: int) -> np.ndarray:
         def drawn(step: int) -> np.ndarray:
             return self.noise(purpose, step, which) * np.float32(sign)
 
         finish = partial(self.project, inset=0.0)
-        return sampler(self.prior.denoise, self.project, drawn, sigmas, eta, start, finish=finish)
+        return sampler(denoise, self.project, drawn, sigmas, eta, self.estimate, finish=finish)
 
     def variance(self, z: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Section 4.4 b."""
@@ -192,7 +190,7 @@ class Canvas:
 
     def scales(self, decoder: Decoder, variance: np.ndarray, width: float) -> np.ndarray:
         c = np.array([2.0 ** ((j - 4) // 2) * (np.sqrt(2.0) if j % 2 else 1.0) for j in range(16)])
-        fall = [2**16 * (7 if self.stages else 12) ** d // 20**d + 512 for d in range(16)]
+        fall = [2**16 * (4 if self.stages else 12) ** d // 20**d + 512 for d in range(16)]
         after = ([-1, 0, 2, -1, 0, 0], [-1, -1, 0, -1, 0, 0])[self.stages > 1]
         found, following = list(self.expected), [6, 8, 7, 8, 7, 8]
         for k, e in enumerate(self.expected):
@@ -299,11 +297,21 @@ def decode(stream: Stream, prior: Any, restore: str = "mean") -> Iterator[np.nda
         yield pixels(found, stream.channels)
 
 
-def _signs(profile: dict[str, Any], restore: str) -> list[tuple[int, int]]:
-    """Of every restored sample, whose noise it takes, and with which sign."""
-    count = profile["restore_samples"] if restore == "mean" else 1
+def _turned(denoise: Any, orientation: int) -> Any:
+    """Left and right swapped, top and bottom swapped, before and after."""
+    rows, columns = slice(None, None, -1 if orientation >= 2 else 1), slice(None, None, -1 if orientation % 2 else 1)
+
+    def turned(x: np.ndarray, sigma: float) -> np.ndarray:
+        return denoise(np.ascontiguousarray(x[:, rows, columns]), sigma)[:, rows, columns]
+
+    return turned
+
+
+def _drawn_how(profile: dict[str, Any], restore: str) -> list[tuple[int, int, int]]:
+    """Of every restored sample: orientation, whose noise, and with which sign."""
+    count, ways = (profile["restore_samples"], profile["restore_orientations"]) if restore == "mean" else (1, 1)
     fresh = count - count // 2
-    return [(s % fresh, 1 if s < fresh else -1) for s in range(count)]
+    return [(s % ways, s % fresh, 1 if s < fresh else -1) for s in range(count)]
 
 
 def _restoring(profile: dict[str, Any], tiers: int, restore: str) -> tuple[list[float], float]:
@@ -315,7 +323,10 @@ def _restoring(profile: dict[str, Any], tiers: int, restore: str) -> tuple[list[
 
 def _restored(profile: dict[str, Any], canvas: Canvas, restore: str) -> np.ndarray:
     sigmas, eta = _restoring(profile, canvas.tier, restore)
-    drawn = [canvas.sampled(sigmas, eta, 1, *which, canvas.estimate) for which in _signs(profile, restore)]
+    drawn = [
+        canvas.sampled(_turned(canvas.prior.denoise, o), sigmas, eta, 1, which, sign)
+        for o, which, sign in _drawn_how(profile, restore)
+    ]
     return from_grid(np.rint(np.sum([grid(x) for x in drawn], axis=0) / float(len(drawn))))
 
 
@@ -329,9 +340,9 @@ class Mosaic:
     def restored(self, restore: str) -> np.ndarray:
         profile, total = self.stream.profile, np.zeros((3, self.stream.height, self.stream.width))
         sigmas, eta = _restoring(profile, self.tiers, restore)
-        signs = _signs(profile, restore)
+        every = _drawn_how(profile, restore)
         start = self.beside([canvas.estimate for canvas in self.canvases])
-        for which, sign in signs:
+        for orientation, which, sign in every:
 
             def drawn(step: int, which: int = which, sign: int = sign) -> np.ndarray:
                 parts = []
@@ -341,8 +352,9 @@ class Mosaic:
                 return self.beside(parts)
 
             finish = partial(self.project, inset=0.0)
-            total += grid(sampler(self.denoise, self.project, drawn, sigmas, eta, start, finish=finish))
-        return from_grid(np.rint(total / float(len(signs))))
+            denoise = partial(self.denoise, orientation)
+            total += grid(sampler(denoise, self.project, drawn, sigmas, eta, start, finish=finish))
+        return from_grid(np.rint(total / float(len(every))))
 
     def beside(self, parts: list[np.ndarray]) -> np.ndarray:
         out = np.empty((3, self.stream.height, self.stream.width), dtype=np.float32)
@@ -358,10 +370,10 @@ class Mosaic:
             parts.append(canvas.project(part, inset))
         return self.beside(parts)
 
-    def denoise(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        parts = []
+    def denoise(self, orientation: int, x: np.ndarray, sigma: float) -> np.ndarray:
+        parts, denoise = [], _turned(self.prior.denoise, orientation)
         for top, left, height, width in self.stream.canvases:
             up, aside = max(0, top - 32), max(0, left - 32)
             seen = pad(x[:, up : top + height + 32, aside : left + width + 32], self.prior.MULTIPLE)
-            parts.append(self.prior.denoise(seen, sigma)[:, top - up :, left - aside :])
+            parts.append(denoise(seen, sigma)[:, top - up :, left - aside :])
         return self.beside(parts)

@@ -37,6 +37,7 @@ VALID = st.fixed_dictionaries(
         "threshold": st.floats(0, 1e6),
         "dead_zone": st.floats(0, 16),
         "inset": st.floats(0, 0.5, exclude_max=True),
+        "restore_orientations": st.sampled_from([1, 2, 4]),
         "law": st.sampled_from(["laplace", "gauss", "logistic", "mixed"]),
     },
 )
@@ -62,6 +63,8 @@ def test_what_no_number_of_archive_can_be(field, value):
         ({"cold": 0.9}, "cold=0.9: expected at most first_heat=0.8"),
         ({"heat": 0.05, "steps": 2}, "cold=0.1: expected at most heat=0.05"),
         ({"restore_cold": 0.6}, "restore_cold=0.6: expected at most restore_heat=0.5"),
+        ({"restore_orientations": 3}, "restore_orientations=3: expected 1, 2 or 4"),
+        ({"restore_orientations": 0}, "restore_orientations=0: expected a whole number of at least 1"),
         ({"perceptual_heat": 0.01}, "perceptual_cold=0.02: expected at most perceptual_heat=0.01"),
         ({"ratio": 1.5}, "ratio=1.5: expected a number from 1e-06 to 1"),
         ({"ratio": 1e-3}, "the finest step is 2.4e-15, expected at least 1e-06"),
