@@ -150,18 +150,17 @@ class Request:
 
 
 def _fitted_as(planned: psc_core.Profile, profile: psc_core.Profile) -> psc_core.Profile:
-    """``profile`` with what a prior decides as in ``planned``, if some prior decides so; else as it is.
+    """``profile`` with the canvas and the window of ``planned``, if some prior gives it those; else as it is.
 
     Only the prior itself can tell whether it does: what passes here is compared again once it is loaded.
     """
     for scale in _SCALES:
         # A model of the size of the planned canvases leaves them so, however much larger the prior's is.
         found = fitted(profile, planned.canvas, scale)
-        if all(getattr(found, name, None) == getattr(planned, name, None) for name in _FITTED):
+        if all(getattr(found, name, None) == getattr(planned, name, None) for name in ("canvas", "window")):
             return found
     return profile
 
 
-_FITTED = ("canvas", "window", "restore_orientations")
 _SCALES = (1, 2, 4, 8, 16, 32)
 """Sides of an image over those of its latents, as autoencoders have them; 1 for priors of pixels."""

@@ -47,7 +47,7 @@ class Mosaic:
 
     def restore(self, how: str) -> Tensor:
         """The ``mean`` of posterior samples, or one ``perceptual`` sample, in model space: (C, H, W)."""
-        plan = restoration(self.profile, self.tiers, how)
+        plan = restoration(self.profile, self.tiers, how, self.prior)
         total = self._blank(torch.int32)
         for sample in range(plan.samples):
             x = self._sample(plan, sample)

@@ -140,7 +140,8 @@ class ArchiveProfile(Profile):
     restore_cold: float = 0.1
     restore_eta: float = 1.0
     restore_orientations: int = 4
-    """In how many the network sees the samples of a ``mean``: 1 as they are, 2 also mirrored, 4 also upside down."""
+    """In how many a network that knows them sees the samples of a ``mean``: 1 as they are, 2 mirrored too, 4 upside
+    down too."""
     perceptual_steps: int = 25
     perceptual_heat: float = 2.0
     """``perceptual`` restoration, one posterior sample: first noise level over the step."""
@@ -321,12 +322,10 @@ def fitted(profile: Profile, native_size: int | None, scale: int = 1) -> Profile
 
 
 def _fitted_to_latents(profile: Profile, native_size: int, scale: int) -> Profile:
-    fields: dict[str, Any] = {}
+    fields = {}
     widest = max(min(_WIDEST, native_size) // scale, 4)
     if (window := getattr(profile, "window", 1)) > widest:
         fields["window"] = window = 1 << widest.bit_length() - 1
-    if hasattr(profile, "restore_orientations"):
-        fields["restore_orientations"] = 1  # the latents of a flipped image are not flipped latents
     unit = math.lcm(window * scale, 16)  # inner borders then lie between latents
     wanted = native_size if profile.canvas == _registered(profile.name).canvas else min(profile.canvas, native_size)
     return get_profile(profile, canvas=max(wanted // unit * unit, unit), **fields)

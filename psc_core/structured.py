@@ -91,7 +91,7 @@ class StructuredCanvases:
 
     def restore(self, how: str) -> Tensor:
         """The ``mean`` of samples (low distortion), or one ``perceptual`` sample: (B, C, H, W)."""
-        return _image_mean(self._draw(RESTORING, restoration(self.profile, self.tier, how)))
+        return _image_mean(self._draw(RESTORING, restoration(self.profile, self.tier, how, self.prior)))
 
     def _sense(self, step: float) -> Tensor:
         """Posterior samples given the cells: the last estimate, re-noised to about its own error."""
@@ -111,7 +111,7 @@ class StructuredCanvases:
         return flat.view(start.shape)
 
     def _noise(self, purpose: int, plan: Drawing) -> Noise:
-        """Noise of the samples of every canvas, a step at a time; those after ``plan.fresh`` mirror the first."""
+        """Noise of the samples of every canvas, a step at a time; those after ``plan.fresh`` mirror the first's."""
 
         def draw(step: int) -> Tensor:
             keys = (noise.NoiseKey(self.seed, canvas, purpose, self.tier, step) for canvas in self.keys)
@@ -154,7 +154,7 @@ class Drawing(NamedTuple):
         return self.samples - self.samples // 2 if self.mirrored else self.samples
 
 
-def restoration(profile: ArchiveProfile, tiers: int, how: str) -> Drawing:
+def restoration(profile: ArchiveProfile, tiers: int, how: str, prior: Prior) -> Drawing:
     """Of a stream of so many tiers: ``mean``, or ``perceptual``.
 
     A mean of samples with all noise fresh is near the image; one sample that keeps some of its noise is a member of the
@@ -163,7 +163,8 @@ def restoration(profile: ArchiveProfile, tiers: int, how: str) -> Drawing:
     p, step = profile, step_of(profile, tiers - 1)
     if how == "mean":
         levels = karras(p.restore_steps, step * p.restore_heat, step * p.restore_cold)
-        return Drawing(p.restore_samples, levels, p.restore_eta, True, p.restore_orientations)
+        orientations = min(p.restore_orientations, prior.orientations)
+        return Drawing(p.restore_samples, levels, p.restore_eta, mirrored=True, orientations=orientations)
     levels = karras(p.perceptual_steps, step * p.perceptual_heat, step * p.perceptual_cold)
     return Drawing(1, levels, p.perceptual_eta)
 

@@ -27,6 +27,7 @@ class Prior(ABC):
         channels: of model space. scale: pixels a side to one of its places (8 in Stable Diffusion's latents, else 1).
         multiple: both sides of a canvas, in pixels, are multiples of it.
         native_size: side in pixels that the model was made for, if it knows one alone: canvases are no larger.
+        orientations: in how many a picture is as likely to it: 1 as it is, 2 mirrored too, 4 upside down too.
         sigma_min, sigma_max: the noise levels at which it can denoise.
         condition_kind: "text" (a prompt), "label" (a class), or None if it takes no condition.
         condition: the one that it has, see :meth:`conditioned`.
@@ -40,6 +41,7 @@ class Prior(ABC):
     scale: int = 1
     multiple: int = 1
     native_size: int | None = None
+    orientations: int = 1
     sigma_min: float
     sigma_max: float
     parameters: int = 0

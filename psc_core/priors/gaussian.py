@@ -27,6 +27,8 @@ _BASIS_BITS = 20
 class GaussianPrior(Prior):
     """Power-law spectrum: S(f) ~ (1 + (f / corner)^2)^-slope, f in cycles a pixel; less in the two chromas."""
 
+    orientations = 4
+
     def __init__(
         self,
         *,

@@ -161,7 +161,7 @@ def test_the_same_command_resumes_where_the_prior_fits_the_profile(ray_session, 
         ({"tiers": 2}, r"--tiers \d planned, 2"),
     ]:
         other = Request(profile=profile, overrides=overrides)
-        with pytest.raises(PlanDiffers, match=rf"^{said} given(; profile\.|: give)"):
+        with pytest.raises(PlanDiffers, match=rf"^{said} given(; profile\.window|: give)"):
             run(source, tmp_path / "ds", **asked | {"request": other})
 
 

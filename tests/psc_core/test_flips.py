@@ -8,7 +8,7 @@ import torch
 
 import psc_core
 from psc_core.flips import flipped, seen_flipped
-from psc_core.structured import Drawing, StructuredCanvases
+from psc_core.structured import Drawing, StructuredCanvases, restoration
 from tests.psc_core.photographs import photograph, psnr
 
 RAMP = torch.arange(12.0).view(1, 3, 4)
@@ -52,6 +52,15 @@ def test_mirrored_samples_take_the_firsts_noise_others_their_own(samples):
     assert torch.equal(mirrored[:, :fresh], own[:, :fresh])
     assert torch.equal(mirrored[:, fresh:], -own[:, : samples // 2])
     assert len({float(x.sum()) for x in own.flatten(0, 1)}) == 2 * samples
+
+
+@pytest.mark.parametrize(("wanted", "known", "seen"), [(4, 4, 4), (4, 1, 1), (2, 4, 2), (1, 4, 1)])
+def test_no_orientation_that_the_prior_does_not_know(wanted, known, seen):
+    prior = psc_core.load_prior("gaussian", device="cpu")
+    prior.orientations = known
+    profile = psc_core.get_profile("archive", restore_orientations=wanted)
+    assert restoration(profile, 1, "mean", prior).orientations == seen
+    assert restoration(profile, 1, "perceptual", prior).orientations == 1
 
 
 def test_a_mean_of_orientations_is_nearer_to_photographs():

@@ -120,7 +120,6 @@ def test_large_images_are_tiled_to_the_size_that_the_model_knows(prior):
     stream = psc_core.encode(image, prior, ARCHIVE, condition="the cat")
     assert prior.native_size == stream.shared.profile.canvas == 32
     assert stream.shared.profile.window == 8
-    assert stream.shared.profile.restore_orientations == 1
     assert stream.canvases == 6
     assert psc_core.decode(stream, prior).shape == image.shape
 
