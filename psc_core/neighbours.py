@@ -21,9 +21,9 @@ _DIAGONAL_LEFT = np.array([[1.0, 0.82, 0.58, 0.5, 0.4], [1.0, 0.45, 0.4, 0.35, 0
 _BESIDE = np.array([[0.0, 0.7, 0.9, 1.05, 1.08], [0.0, 0.8, 0.92, 1.04, 1.06]])
 _BESIDE_LEFT = np.array([[1.0, 0.6, 0.42, 0.24, 0.2], [1.0, 0.4, 0.24, 0.15, 0.13]])
 """Of luma, then of chroma, by how many neighbours are known: share of their mean; share of the variance left."""
-_SLOPE, _BEND = -0.17, 0.075
-_SLOPE_LEFT, _BEND_LEFT = np.array([1.0, 0.86, 0.68]), np.array([1.0, 0.92, 0.82])
-"""Of the first and second frequency across, from the means on both sides; by how many of the two there are."""
+_SLOPE, _HALF_SLOPE, _BEND = -0.15, -0.048, 0.037
+_SLOPE_LEFT, _HALVES_LEFT = np.array([1.0, 0.9, 0.74]), np.array([1.0, 0.94, 0.83])
+"""Of the slope of a window across and those of its halves, from the means on both sides; by how many there are."""
 _CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
@@ -40,8 +40,8 @@ def first_variance(basis: WindowBasis, device: torch.device | str) -> Tensor:
     left[..., 0, 0] = np.where(odd_row ^ odd_column, _BESIDE_LEFT[colour, sides], between)
     if basis.window >= 4:
         across, down = _count(basis, ((0, -1), (0, 1))), _count(basis, ((-1, 0), (1, 0)))
-        left[..., 0, 1], left[..., 0, 2] = _SLOPE_LEFT[across], _BEND_LEFT[across]
-        left[..., 1, 0], left[..., 2, 0] = _SLOPE_LEFT[down], _BEND_LEFT[down]
+        left[..., 0, 1], left[..., 1, 0] = _SLOPE_LEFT[across], _SLOPE_LEFT[down]
+        left[..., 0, 2:4], left[..., 2:4, 0] = _HALVES_LEFT[across][..., None], _HALVES_LEFT[down][..., None]
     return initial_variance(basis, device, _LAW) * torch.from_numpy(left).reshape(-1).to(device)
 
 
@@ -62,16 +62,17 @@ def first_mean(values_BK: np.ndarray, basis: WindowBasis) -> np.ndarray:
     beside = _sum(dc, _SIDES) / np.maximum(sides, 1) * _BESIDE[colour, sides]
     to[..., 0, 0] = np.where(odd_row & odd_column, diagonal, np.where(odd_row ^ odd_column, beside, 0.0))
     if basis.window >= 4:
-        to[..., 0, 1], to[..., 0, 2] = _from_sides(dc)
-        to[..., 1, 0], to[..., 2, 0] = (x.swapaxes(2, 3) for x in _from_sides(dc.swapaxes(2, 3)))
+        to[..., 0, 1], to[..., 0, 2], to[..., 0, 3] = _from_sides(dc)
+        to[..., 1, 0], to[..., 2, 0], to[..., 3, 0] = (x.swapaxes(2, 3) for x in _from_sides(dc.swapaxes(2, 3)))
     return mean
 
 
-def _from_sides(dc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first and second frequency across, from the means (B, C, down, across) on the left and on the right."""
+def _from_sides(dc: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slopes of windows, of their left and of their right halves, from the means (B, C, down, across) on both sides."""
     left = np.concatenate((dc[..., :1], dc[..., :-1]), axis=3)
     right = np.concatenate((dc[..., 1:], dc[..., -1:]), axis=3)
-    return (right - left) * _SLOPE, (right + left - 2.0 * dc) * _BEND
+    slope, bend = right - left, (right + left - 2.0 * dc) * _BEND
+    return slope * _SLOPE, slope * _HALF_SLOPE + bend, slope * _HALF_SLOPE - bend
 
 
 def _odd(basis: WindowBasis) -> tuple[np.ndarray, np.ndarray]:

@@ -94,7 +94,7 @@ class PaperProfile(Profile):
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveProfile(Profile):
-    """Structured PSC: variances of window coefficients from a few samples around an estimate, embedded tiers.
+    """Structured PSC: variances of a lapped basis' coefficients from a few samples around an estimate, embedded tiers.
 
     Noise levels are multiples of the tier's quantizer step, since that is what the samples' error scales with.
     """
@@ -104,7 +104,7 @@ class ArchiveProfile(Profile):
     tiers: int = 6
     canvas: int = 512
     window: int = 32
-    """Side of a DCT window, a power of two."""
+    """Side of a window of the lapped basis, a power of two: twice that of its transform of fine detail."""
     step: float = 2.4
     """Quantizer step of tier 0, in pixel units of [-1, 1]."""
     ratio: float = 0.6

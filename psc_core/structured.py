@@ -16,6 +16,7 @@ from psc_core.canvas import Canvas
 from psc_core.cells import Cells
 from psc_core.exact import fixed, noise
 from psc_core.flips import seen_flipped
+from psc_core.lapped import LappedBasis
 from psc_core.neighbours import first_mean, first_variance
 from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
@@ -24,7 +25,6 @@ from psc_core.samplers.ddrm import Noise, ddrm
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
 from psc_core.variance import posterior_variance
-from psc_core.windows import WindowBasis
 
 _SENSING, RESTORING = range(2)
 
@@ -47,7 +47,7 @@ class StructuredCanvases:
         self.prior, self.profile, self.seed = prior, profile, seed
         self.keys = list(keys)
         self.shape = (prior.channels, *shape)
-        self.basis = WindowBasis(*self.shape, profile.window, prior.device)
+        self.basis = LappedBasis(*self.shape, profile.window, prior.device)
         self.cells = Cells(self.basis, len(self.keys), prior.device)
         self.coder = PredictiveCoder(profile, self.cells)
         self.tier = 0

@@ -1,8 +1,8 @@
 """What is known around a coefficient tells how far it may lie from its posterior mean: activity comes in clusters.
 
-The coefficients of a stage are measured in phases, so that each phase has measured neighbours on all sides: frequencies
-of even rows and columns, then those of odd ones, then the rest (as in the checkerboard context of He et al. 2021, in
-frequency). The mean of each window goes first, in the same pattern over the windows: see :mod:`.neighbours`.
+The coefficients of a stage are measured in phases, so that each phase has measured neighbours on all sides, in
+frequency and in place: a checkerboard (He et al. 2021) over the frequencies of a window's first halves, its negative in
+the second ones. The mean of each window goes first, in the same pattern over the windows: see :mod:`.neighbours`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from psc_core.windows import WindowBasis
 PHASES = 7
 """Three of window means, four of the other frequencies."""
 _REACH = 2
+"""In coefficients of a row: to the next frequency of either half."""
 _GRID = 256.0
 """Errors are summed as whole numbers, in any order the same."""
 _MOST = 64.0
@@ -31,16 +32,17 @@ _ROOT_2 = 1.4142135623730951
 def phase_of(basis: WindowBasis) -> np.ndarray:
     """The phase of every coefficient: (K,)."""
     down, across, side = basis.down, basis.across, basis.window
-    frequencies = 3 + _parity(side, side)
-    phases = np.broadcast_to(frequencies, (basis.channels, down, across, side, side)).copy()
-    phases[..., 0, 0] = np.minimum(_parity(down, across), 2)
+    frequency, half = np.divmod(np.arange(side), 2)
+    phases = np.broadcast_to(
+        3 + _parity(frequency + half, frequency + half), (basis.channels, down, across, side, side)
+    ).copy()
+    phases[..., 0, 0] = np.minimum(_parity(np.arange(down), np.arange(across)), 2)
     return phases.reshape(-1)
 
 
-def _parity(rows: int, columns: int) -> np.ndarray:
+def _parity(row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """0 where row and column are even, 1 where both are odd, 2 where the column alone is, 3 where the row is."""
-    row, column = np.arange(rows)[:, None] % 2, np.arange(columns)[None] % 2
-    return np.array([[0, 2], [3, 1]])[row, column]
+    return np.array([[0, 2], [3, 1]])[row[:, None] % 2, column[None] % 2]
 
 
 def clustering(kind_BK: np.ndarray, basis: WindowBasis) -> np.ndarray:

@@ -19,6 +19,14 @@ def dct_matrix(size: int) -> np.ndarray:
     return matrix
 
 
+@cache
+def dct_4_matrix(size: int) -> np.ndarray:
+    """The orthonormal DCT-IV, (frequency, position) float64, entries correctly rounded."""
+    cosines = np.array([cos_pi(k, 4 * size) for k in range(8 * size)])
+    odd = 2 * np.arange(size) + 1
+    return cosines[odd[:, None] * odd[None, :] % (8 * size)] * np.sqrt(2.0 / size)
+
+
 def colour_matrix() -> np.ndarray:
     """Orthonormal luma, blue-yellow and red-green from RGB: (3, 3) float64."""
     root2, root3, root6 = np.sqrt(2.0), np.sqrt(3.0), np.sqrt(6.0)

@@ -16,47 +16,65 @@ class WindowBasis:
     """Coefficients (N, C, windows, w x w) of images (N, C, H, W); both integers on the pixel grid, as float64.
 
     |x| <= 8 gives coefficients up to 8 w sqrt(3), so sums stay below 2^17 w sqrt(3) x 2^20 x w < 2^53 up to w = 64.
+
+    Attributes:
+        radius: rounded distance from DC of each coefficient of a window (w x w,), in half periods a window.
     """
 
     def __init__(self, channels: int, height: int, width: int, window: int, device: torch.device | str) -> None:
         self.channels, self.height, self.width, self.window = channels, height, width, window
         self.down, self.across = height // window, width // window
         self.shape = (channels, self.down * self.across, window * window)
-        dct = _basis(dct_matrix(window), device)
-        self.dct, self.dct_t = dct, dct.T.contiguous()
-        self.colour = _basis(colour_matrix(), device) if channels == 3 else None
+        within = fixed_basis(self._within(window), device)
+        self.within, self.within_t = within, within.T.contiguous()
+        self.colour = fixed_basis(colour_matrix(), device) if channels == 3 else None
+        self.radius = _radius(self._frequency(window))
+
+    @staticmethod
+    def _within(window: int) -> np.ndarray:
+        """The basis of one row of a window: (coefficient, position)."""
+        return dct_matrix(window)
+
+    @staticmethod
+    def _frequency(window: int) -> np.ndarray:
+        """Of each coefficient of a row, in half periods a window: (w,)."""
+        return np.arange(window, dtype=np.float64)
 
     def analyse(self, grid_NCHW: Tensor) -> Tensor:
         """Integer images to integer coefficients."""
         x = grid_NCHW if self.colour is None else self._mix(self.colour, grid_NCHW)
-        x = _round(fixed.matmul(self._windows(x), self.dct_t))
-        return _round(fixed.matmul(self.dct, x)).reshape(len(x), *self.shape)
+        x = rounded(fixed.matmul(self._windows(x), self.within_t))
+        return rounded(fixed.matmul(self.within, x)).reshape(len(x), *self.shape)
 
     def synthesize(self, coefficients: Tensor) -> Tensor:
         """The inverse: integer coefficients to integer images."""
         x = coefficients.reshape(-1, self.channels, self.down, self.across, self.window, self.window)
-        x = _round(fixed.matmul(self.dct_t, x))
-        x = _round(fixed.matmul(x, self.dct))
-        x = x.permute(0, 1, 2, 4, 3, 5).reshape(-1, self.channels, self.height, self.width)
+        x = rounded(fixed.matmul(self.within_t, x))
+        x = rounded(fixed.matmul(x, self.within))
+        x = self._image(x)
         return x if self.colour is None else self._mix(self.colour.T, x)
 
-    def _windows(self, x: Tensor) -> Tensor:
-        x = x.reshape(-1, self.channels, self.down, self.window, self.across, self.window)
+    def _windows(self, x_NCHW: Tensor) -> Tensor:
+        x = x_NCHW.reshape(-1, self.channels, self.down, self.window, self.across, self.window)
         return x.permute(0, 1, 2, 4, 3, 5).contiguous()
 
+    def _image(self, windows: Tensor) -> Tensor:
+        return windows.permute(0, 1, 2, 4, 3, 5).reshape(-1, self.channels, self.height, self.width)
+
     def _mix(self, matrix: Tensor, x: Tensor) -> Tensor:
-        return _round(fixed.matmul(matrix, x.reshape(len(x), self.channels, -1))).reshape(x.shape)
+        return rounded(fixed.matmul(matrix, x.reshape(len(x), self.channels, -1))).reshape(x.shape)
 
 
-def radius(window: int) -> np.ndarray:
-    """Rounded distance of each frequency (w x w,) from DC, as int."""
-    k = np.arange(window)
-    return np.rint(np.sqrt((k[:, None] ** 2 + k[None, :] ** 2).astype(np.float64))).astype(np.int64).reshape(-1)
-
-
-def _basis(matrix: np.ndarray, device: torch.device | str) -> Tensor:
+def fixed_basis(matrix: np.ndarray, device: torch.device | str) -> Tensor:
+    """A matrix of a basis in whole numbers of 2^-20."""
     return fixed.to_grid(torch.from_numpy(matrix), _BASIS_BITS).to(device)
 
 
-def _round(x: Tensor) -> Tensor:
-    return (x * 2.0**-_BASIS_BITS).round()
+def rounded(product: Tensor) -> Tensor:
+    """Of a fixed-point basis and integers: integers again."""
+    return (product * 2.0**-_BASIS_BITS).round()
+
+
+def _radius(frequency: np.ndarray) -> np.ndarray:
+    squares = frequency * frequency
+    return np.rint(np.sqrt(squares[:, None] + squares[None, :])).astype(np.int64).reshape(-1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from psc_core.exact import fixed
 from psc_core.variance import initial_variance
-from psc_core.windows import WindowBasis, radius
+from psc_core.windows import WindowBasis
 
 _RINGS = (0, 1, 2, 3, 5, 8, 12, 18, 26)
 """Where rings begin, as distances from DC in windows of 32."""
@@ -23,7 +23,7 @@ class Bands:
     def __init__(self, basis: WindowBasis) -> None:
         self.basis = basis
         channels, windows, frequencies = basis.shape
-        ring = np.searchsorted(_RINGS, radius(basis.window) * 32 // basis.window, side="right") - 1
+        ring = np.searchsorted(_RINGS, basis.radius * 32 // basis.window, side="right") - 1
         of = np.broadcast_to((np.arange(channels)[:, None] * len(_RINGS) + ring)[:, :, None], self._frequency_major)
         place = np.arange(channels * windows * frequencies).reshape(basis.shape).transpose(0, 2, 1)
         order = np.argsort(of.reshape(-1), kind="stable")

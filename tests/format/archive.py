@@ -14,6 +14,7 @@ from tests.format.arithmetic import (
     LIMIT,
     colour,
     dct,
+    dct4,
     erf,
     exp,
     from_grid,
@@ -35,44 +36,92 @@ BINS = 8
 
 
 @cache
-def radius(window: int) -> np.ndarray:
-    k = np.arange(window)
-    return np.rint(np.sqrt((k[:, None] ** 2 + k[None, :] ** 2).astype(float))).astype(int).reshape(-1)
+def radius(window: int, halves: bool = False) -> np.ndarray:
+    k = np.arange(window).astype(float)
+    if halves:
+        k[2:] = k[2:] // 2 * 2 + 0.5
+    return np.rint(np.sqrt(k[:, None] ** 2 + k[None, :] ** 2)).astype(int).reshape(-1)
 
 
 @cache
 def band(window: int) -> np.ndarray:
-    r = radius(window)
+    r = radius(window, halves=True)
     return (r >= 1).astype(int) + (r >= 3) + (r >= 6) + (r >= 12) + (r >= 24)
 
 
 class Windows:
-    """Section 4.1: (C, H, W) whole numbers to (C, windows, w w) and back."""
+    """Section 6.1: (C, H, W) whole numbers to (C, windows, w w) and back, by the DCT of windows."""
 
     def __init__(self, shape: tuple[int, int, int], window: int) -> None:
         self.shape, self.w = shape, window
         self.counts = shape[1] // window, shape[2] // window
-        self.m, self.mix = np.rint(dct(window) * 2.0**20), np.rint(colour() * 2.0**20)
+        self.m, self.mix = np.rint(self.rows(window) * 2.0**20), np.rint(colour() * 2.0**20)
+
+    def rows(self, window: int) -> np.ndarray:
+        return dct(window)
 
     def analyse(self, n: np.ndarray) -> np.ndarray:
         c, (down, across), w = self.shape[0], self.counts, self.w
-        x = _step(self.mix @ n.reshape(c, -1)).reshape(c, down, w, across, w).transpose(0, 1, 3, 2, 4)
+        x = self.lapped(_step(self.mix @ n.reshape(c, -1)).reshape(self.shape))
+        x = x.reshape(c, down, w, across, w).transpose(0, 1, 3, 2, 4)
         return _step(self.m @ _step(x @ self.m.T)).reshape(c, down * across, w * w)
 
     def synthesize(self, z: np.ndarray) -> np.ndarray:
         c, (down, across), w = self.shape[0], self.counts, self.w
         x = _step(_step(self.m.T @ z.reshape(c, down, across, w, w)) @ self.m)
-        x = x.transpose(0, 1, 3, 2, 4).reshape(c, -1)
-        return _step(self.mix.T @ x).reshape(self.shape)
+        x = self.unlapped(x.transpose(0, 1, 3, 2, 4).reshape(self.shape))
+        return _step(self.mix.T @ x.reshape(c, -1)).reshape(self.shape)
+
+    def lapped(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    unlapped = lapped
+
+
+class Halves(Windows):
+    """Section 4.1."""
+
+    def rows(self, window: int) -> np.ndarray:
+        h, out = window // 2, np.zeros((window, window))
+        out[0::2, :h] = out[1::2, h:] = dct(h)
+        out[:2] = np.sqrt(0.5) * (out[0] + out[1]), np.sqrt(0.5) * (out[0] - out[1])
+        self.lap = np.rint(_lap(h) * 2.0**20)
+        return out
+
+    def lapped(self, x: np.ndarray) -> np.ndarray:
+        return self.around(self.around(x, 2, self.lap), 1, self.lap)
+
+    def unlapped(self, x: np.ndarray) -> np.ndarray:
+        return self.around(self.around(x, 1, self.lap.T), 2, self.lap.T)
+
+    def around(self, x: np.ndarray, axis: int, lap: np.ndarray) -> np.ndarray:
+        """Lines of pixels along an axis, each border's turned one after the other."""
+        h, out = self.w // 2, np.moveaxis(x, axis, 0).copy()
+        for border in range(h, len(out), h):
+            span = slice(border - h // 2, border + h // 2)
+            out[span] = _step(np.tensordot(lap, out[span], 1))
+        return np.moveaxis(out, 0, axis)
+
+
+def _lap(h: int) -> np.ndarray:
+    q, u = h // 2, np.zeros((h // 2, h // 2))
+    for k in range(q):
+        u = u + np.multiply.outer(dct(q)[k], dct4(q)[k])
+    out = np.zeros((h, h))
+    for i, j in np.ndindex(q, q):
+        one = float(i == j)
+        out[i, j] = out[h - 1 - i, h - 1 - j] = (one + u[i, j]) * 0.5
+        out[i, h - 1 - j] = out[h - 1 - i, j] = (one - u[i, j]) * 0.5
+    return out
 
 
 DIFFC_LAW = ((606.0, 32.0, 2.15), (101.0, 2.8, 2.2), (43.0, 1.75, 2.25))
 ARCHIVE_LAW = ((606.0, 32.0, 2.15), (50.0, 0.7, 2.2), (22.0, 0.44, 2.25))
 
 
-def first_variance(window: int, windows: int, laws: Any = DIFFC_LAW) -> np.ndarray:
-    """Sections 4.4 a and 6."""
-    r, out = radius(window), []
+def first_variance(window: int, windows: int, laws: Any = DIFFC_LAW, halves: bool = False) -> np.ndarray:
+    """Sections 4.4 a and 6.1."""
+    r, out = radius(window, halves), []
     for dc, gain, slope in laws:
         law = [dc] + [gain * power(k * 32.0 / window, -slope) for k in range(1, r.max() + 1)]
         out.append(np.tile(np.array(law)[r] * (window * window / 1024.0), windows))
@@ -90,7 +139,7 @@ class Canvas:
         self.p, self.prior, self.seed, self.number = profile, prior, seed, number
         w = profile["window"]
         self.shape = (3, -(-size[0] // w) * w, -(-size[1] // w) * w)
-        self.basis = Windows(self.shape, w)
+        self.basis = Halves(self.shape, w)
         self.windows = self.basis.counts[0] * self.basis.counts[1]
         count = 3 * self.windows * w * w
         self.low, self.high = np.full(count, -(2.0**40)), np.full(count, 2.0**40)
@@ -107,7 +156,7 @@ class Canvas:
         step = step_of(p, self.tier)
         if self.tier == 0:
             mean = np.zeros_like(self.low)
-            variance = first_variance(p["window"], self.windows, ARCHIVE_LAW) * self.around.left()
+            variance = first_variance(p["window"], self.windows, ARCHIVE_LAW, halves=True) * self.around.left()
             self.stage(decoder, mean, variance, step * p["first_step"], first=True)
             z = np.rint(np.where(self.kind > 0, (self.low + self.high) * 0.5, mean))
             self.estimate = from_grid(np.clip(self.basis.synthesize(z), -LIMIT, LIMIT))
@@ -149,19 +198,25 @@ class Canvas:
     def variance(self, z: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """Section 4.4 b."""
         w, n, s = self.p["window"], self.windows, len(z)
-        r, b = radius(w), band(w)
+        r, b = radius(w, halves=True), band(w)
         total = np.zeros_like(mean)
         for one in z:
             total = total + (one - mean) * (one - mean)
         raw = np.minimum(np.rint(total / float(s - 1)), float(2**53 // (n * np.bincount(r).max())))
         raw = raw.reshape(3, n, w * w)
         sums = raw.sum(axis=1)
-        members = np.bincount(r).astype(float)
+        members = np.maximum(np.bincount(r), 1).astype(float)
         rings = np.stack([np.bincount(r, weights=channel) for channel in sums]) / (members * float(n))
         pooled = np.maximum((sums + rings[:, r] * 8.0) / (n + 8.0), 1.0)[:, None]
         ratio = np.clip(np.rint(raw / pooled * 2.0**12), -(2.0**24), 2.0**24)
-        in_band = np.stack([ratio[:, :, b == k].sum(axis=2) for k in range(b.max() + 1)], axis=2) * 2.0**-12
-        gain = ((in_band + 4.0) / (np.bincount(b) + 4.0))[:, :, b]
+        second = (np.arange(w) % 2 == 1) & (np.arange(w) > 1)
+        parts = np.where(b >= 2, 100 + 10 * np.repeat(second, w) + np.tile(second, w), 0) + 1000 * b
+        gain = np.ones_like(ratio)
+        for which in (b, parts):
+            for part in set(which.tolist()):
+                at = which == part
+                total = ratio[:, :, at].sum(axis=2, keepdims=True) * 2.0**-12
+                gain[:, :, at] = (total + gain[:, :, at] * 4.0) / (at.sum() + 4.0)
         shrink, free = self.p["shrink"], float(s - 1)
         return np.maximum((pooled * gain * shrink + raw * free) / (shrink + free), 1.0).reshape(-1)
 

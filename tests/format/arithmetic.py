@@ -80,6 +80,11 @@ def dct(size: int) -> np.ndarray:
     return matrix
 
 
+def dct4(size: int) -> np.ndarray:
+    odd = [2 * k + 1 for k in range(size)]
+    return np.array([[cos_pi(k * n % (8 * size), 4 * size) for n in odd] for k in odd]) * np.sqrt(2.0 / size)
+
+
 def colour() -> np.ndarray:
     a, b, c = np.sqrt(3.0), np.sqrt(6.0), np.sqrt(2.0)
     return np.array([[1 / a, 1 / a, 1 / a], [-1 / b, -1 / b, 2 / b], [1 / c, -1 / c, 0.0]])

@@ -29,7 +29,7 @@ class Around:
         self.shape = (3, self.down, self.across, self.w, self.w)
         self.phases = np.empty(self.shape, dtype=int)
         for row, column, u, v in np.ndindex(self.shape[1:]):
-            phase = 3 + {(0, 0): 0, (1, 1): 1, (0, 1): 2, (1, 0): 3}[u % 2, v % 2]
+            phase = 3 + {(0, 0): 0, (1, 1): 1, (0, 1): 2, (1, 0): 3}[(u // 2 + u % 2) % 2, (v // 2 + v % 2) % 2]
             if u == v == 0:
                 phase = {(0, 0): 0, (1, 1): 1}.get((row % 2, column % 2), 2)
             self.phases[:, row, column, u, v] = phase
@@ -77,14 +77,13 @@ class Around:
                 if near:
                     law = OF_MEANS["diagonal" if odd == 2 else "beside"][min(channel, 1)][len(near) - 1]
                     to[0, 0], share[0, 0] = sum(near) / len(near) * law[0], law[1]
-            for first, second, before, after in (
-                ((0, 1), (0, 2), (0, -1), (0, 1)),
-                ((1, 0), (2, 0), (-1, 0), (1, 0)),
-            ):
+            for axis, before, after in ((1, (0, -1), (0, 1)), (0, (-1, 0), (1, 0))):
                 sides = (before in means) + (after in means)
-                if sides and self.w >= 4:
+                if sides:
                     own = means[0, 0]
                     one, other = means.get(before, own), means.get(after, own)
-                    to[first], share[first] = -0.17 * (other - one), (0.86, 0.68)[sides - 1]
-                    to[second], share[second] = 0.075 * (other + one - 2.0 * own), (0.92, 0.82)[sides - 1]
+                    line, rest = (to[0], share[0]) if axis else (to[:, 0], share[:, 0])
+                    slope, bend = other - one, (other + one - 2.0 * own) * 0.037
+                    line[1:4] = slope * -0.15, slope * -0.048 + bend, slope * -0.048 - bend
+                    rest[1:4] = (0.9, 0.94, 0.94) if sides == 1 else (0.74, 0.83, 0.83)
         return mean.reshape(-1), left.reshape(-1)

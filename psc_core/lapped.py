@@ -1,0 +1,72 @@
+"""The lapped basis: no function of it ends at a border, and fine detail is placed more finely than what is coarse.
+
+Along each axis a window is two halves. A half has a lapped orthogonal transform (Malvar and Staelin 1989), as a DCT
+after a rotation across each border (Tran, Liang, Tu 2003, type II); the means of the two halves are merged into the
+window's mean and its slope. Of a row, coefficient 0 is the window's mean, 1 its slope, 2k and 2k + 1 frequency k of
+the first and of the second half: what is coarse is as wide as windows, what is fine half as wide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psc_core.exact import fixed
+from psc_core.transforms import dct_4_matrix, dct_matrix
+from psc_core.windows import WindowBasis, fixed_basis, rounded
+
+
+class LappedBasis(WindowBasis):
+    """Coefficients (N, C, windows, w x w) of images (N, C, H, W), w at least 4; only inner borders are lapped.
+
+    Attributes:
+        quarter: in which quarter of a window each of its coefficients lies, 0 also for means and slopes: (w x w,).
+    """
+
+    def __init__(self, channels: int, height: int, width: int, window: int, device: torch.device | str) -> None:
+        super().__init__(channels, height, width, window, device)
+        lap = fixed_basis(lap_matrix(window // 2), device)
+        self._lap, self._lap_t = lap, lap.T.contiguous()
+        second = np.arange(window) % 2 * (np.arange(window) >= 2)
+        self.quarter = (2 * second[:, None] + second[None, :]).reshape(-1)
+
+    @staticmethod
+    def _within(window: int) -> np.ndarray:
+        half, none = dct_matrix(window // 2), np.zeros((window // 2, window // 2))
+        rows = np.stack((np.hstack((half, none)), np.hstack((none, half))), axis=1).reshape(window, window)
+        rows[0], rows[1] = (rows[0] + rows[1]) * np.sqrt(0.5), (rows[0] - rows[1]) * np.sqrt(0.5)
+        return rows
+
+    @staticmethod
+    def _frequency(window: int) -> np.ndarray:
+        """Frequency k of a half lies between 2k and 2k + 1 of a window."""
+        return np.concatenate(([0.0, 1.0], np.repeat(np.arange(2.0, window, 2.0), 2) + 0.5))
+
+    def _windows(self, x_NCHW: Tensor) -> Tensor:
+        x = self._across_borders(x_NCHW, self._lap_t)
+        return super()._windows(self._across_borders(x.mT, self._lap_t).mT)
+
+    def _image(self, windows: Tensor) -> Tensor:
+        x = self._across_borders(super()._image(windows).mT, self._lap).mT
+        return self._across_borders(x, self._lap)
+
+    def _across_borders(self, x_NCHW: Tensor, lap: Tensor) -> Tensor:
+        """Every two quarters of windows that meet at a border between halves, along the last axis, times ``lap``."""
+        edge = self.window // 4
+        first, inner, last = x_NCHW.split((edge, x_NCHW.shape[3] - 2 * edge, edge), dim=3)
+        spans = inner.unflatten(3, (-1, 2 * edge))
+        return torch.cat((first, rounded(fixed.matmul(spans, lap)).flatten(3), last), dim=3)
+
+
+def lap_matrix(size: int) -> np.ndarray:
+    """The rotation of ``size`` positions around a border, half of them on either side: (size, size) float64.
+
+    Mirrored sums stay, mirrored differences are turned by J U J, U = (DCT-II)' DCT-IV, J reversal; so a flat row stays.
+    """
+    h = size // 2
+    u, one = np.zeros((h, h)), np.eye(h)
+    for second, fourth in zip(dct_matrix(h), dct_4_matrix(h), strict=True):
+        u = u + second[:, None] * fourth[None, :]  # products and sums one by one: the same on every machine
+    same, other = (one + u) * 0.5, (one - u) * 0.5
+    return np.block([[same, other[:, ::-1]], [other[::-1], same[::-1, ::-1]]])
