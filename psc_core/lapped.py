@@ -34,7 +34,9 @@ class LappedBasis(WindowBasis):
     @staticmethod
     def _within(window: int) -> np.ndarray:
         half, none = dct_matrix(window // 2), np.zeros((window // 2, window // 2))
-        rows = np.stack((np.hstack((half, none)), np.hstack((none, half))), axis=1).reshape(window, window)
+        rows = np.stack((np.concatenate((half, none), axis=1), np.concatenate((none, half), axis=1)), axis=1).reshape(
+            window, window
+        )
         rows[0], rows[1] = (rows[0] + rows[1]) * np.sqrt(0.5), (rows[0] - rows[1]) * np.sqrt(0.5)
         return rows
 
@@ -69,4 +71,5 @@ def lap_matrix(size: int) -> np.ndarray:
     for second, fourth in zip(dct_matrix(h), dct_4_matrix(h), strict=True):
         u = u + second[:, None] * fourth[None, :]  # products and sums one by one: the same on every machine
     same, other = (one + u) * 0.5, (one - u) * 0.5
-    return np.block([[same, other[:, ::-1]], [other[::-1], same[::-1, ::-1]]])
+    upper = np.concatenate((same, other[:, ::-1]), axis=1)
+    return np.concatenate((upper, upper[::-1, ::-1]))

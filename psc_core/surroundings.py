@@ -32,10 +32,8 @@ _ROOT_2 = 1.4142135623730951
 def phase_of(basis: WindowBasis) -> np.ndarray:
     """The phase of every coefficient: (K,)."""
     down, across, side = basis.down, basis.across, basis.window
-    frequency, half = np.divmod(np.arange(side), 2)
-    phases = np.broadcast_to(
-        3 + _parity(frequency + half, frequency + half), (basis.channels, down, across, side, side)
-    ).copy()
+    board = np.arange(side) // 2 + np.arange(side) % 2
+    phases = np.broadcast_to(3 + _parity(board, board), (basis.channels, down, across, side, side)).copy()
     phases[..., 0, 0] = np.minimum(_parity(np.arange(down), np.arange(across)), 2)
     return phases.reshape(-1)
 

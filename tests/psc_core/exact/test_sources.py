@@ -69,7 +69,6 @@ EXCEPT = {
     ("priors/gaussian.py", ".einsum"): "whole numbers on a grid in float64, which the guard proves",
     ("priors/gaussian.py", "np.random"): "sample_image: draws images for tests",
     ("priors/gaussian.py", "np.random.default_rng"): "sample_image: draws images for tests",
-    ("windows.py", "**"): "squares of integers",
 }
 """Single uses that are allowed, and why."""
 
