@@ -31,7 +31,8 @@ def bench_seams(
 
     A row a tier, over all photographs. ``seam``: gradient across the borders of the canvases over that elsewhere;
     ``seam_whole``: the same places of what was coded in one piece, where there is no border, and ``seam_photo``: of the
-    photographs. ``visible_percent``: how much the first is above the second.
+    photographs. ``visible_percent``: how much the first is above the second. ``windows``, ``windows_photo``: gradient
+    across the borders of all windows over that elsewhere, of what was coded in one piece and of the photographs.
 
     Args:
         photographs: size, crop, limit, every; see :class:`jobs.bench.photographs.Photographs`.
@@ -80,7 +81,8 @@ def bench_seams(
 def command(out: str, as_json: bool, fields: tuple[str, ...], **options: Any) -> None:
     """Whether the borders of canvases show, and what cutting costs.
 
-    The same photographs coded in canvases and in one piece: gradients at the same places, bytes and PSNR.
+    The same photographs coded in canvases and in one piece: gradients at the same places and at the borders of windows,
+    bytes and PSNR.
 
     \b
     Example: psc bench seams --images photos/ --crop 256 --canvas 128
@@ -112,13 +114,16 @@ def _measure(
         raise click.UsageError(
             f"prior {prior.name}: an image of {whole} pixels is cut whatever the canvas; give a smaller --crop"
         )
-    photo, rows = gradients(image, canvas), []
+    window, rows = getattr(one.shared.profile, "window", WIDEST_WINDOW), []
     for tier in tiers:
-        row = {"across_photo": photo.across, "elsewhere_photo": photo.elsewhere}
-        for name, stream in (("cut", cut), ("whole", one)):
-            decoded = psc_core.decode(stream, prior, tier=tier)
-            found = gradients(decoded, canvas)
+        first, second = (psc_core.decode(stream, prior, tier=tier) for stream in (cut, one))
+        seen = {"cut": (first, canvas), "whole": (second, canvas), "photo": (image, canvas)}
+        seen |= {"windows": (second, window), "windows_photo": (image, window)}
+        row: dict[str, float] = {}
+        for name, (picture, limit) in seen.items():
+            found = gradients(picture, limit)
             row |= {f"across_{name}": found.across, f"elsewhere_{name}": found.elsewhere}
+        for name, stream, decoded in (("cut", cut, first), ("whole", one, second)):
             row |= {f"bpp_{name}": stream.truncate(tier=tier).bpp, f"psnr_{name}": psnr(image, decoded)}
         rows.append(row)
     return rows
@@ -130,11 +135,12 @@ def _mean(measured: Sequence[Sequence[dict[str, float]]], tiers: Sequence[int]) 
     for number, tier in enumerate(tiers):
         rows = [rows[number] for rows in measured]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        seam, whole, photo = (_ratio(mean[f"across_{of}"], mean[f"elsewhere_{of}"]) for of in ("cut", "whole", "photo"))
-        visible = 100 * (_ratio(seam, whole) - 1)
-        seams = {"seam": seam, "seam_whole": whole, "seam_photo": photo, "visible_percent": visible}
+        names = {"cut": "seam", "whole": "seam_whole", "photo": "seam_photo"}
+        names |= {"windows": "windows", "windows_photo": "windows_photo"}
+        seams = {name: _ratio(mean[f"across_{of}"], mean[f"elsewhere_{of}"]) for of, name in names.items()}
+        visible = {"visible_percent": 100 * (_ratio(seams["seam"], seams["seam_whole"]) - 1)}
         rates = {key: mean[key] for key in ("bpp_cut", "bpp_whole", "psnr_cut", "psnr_whole")}
-        out.append({"tier": float(tier)} | seams | rates)
+        out.append({"tier": float(tier)} | seams | visible | rates)
     return out
 
 

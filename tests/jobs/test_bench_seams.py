@@ -43,9 +43,9 @@ def test_the_ratios_are_those_of_what_decodes(tmp_path):
     Image.fromarray(image).save(tmp_path / "coffee.png")
     row = bench_seams(str(tmp_path / "coffee.png"), str(out), prior="gaussian", canvas=32, tiers=(1,), overrides=SMALL)
     prior, ratios = psc_core.load_prior("gaussian"), {}
-    for name, canvas in (("seam", 32), ("seam_whole", 64)):
+    for name, canvas, side in (("seam", 32, 32), ("seam_whole", 64, 32), ("windows", 64, SMALL["window"])):
         profile = psc_core.get_profile("archive", **SMALL, tiers=2, canvas=canvas)
-        found = gradients(psc_core.decode(psc_core.encode(image, prior, profile), prior), 32)
+        found = gradients(psc_core.decode(psc_core.encode(image, prior, profile), prior), side)
         ratios[name] = found.across / found.elsewhere
         assert row["tiers"][0][name] == pytest.approx(ratios[name])
     visible = 100 * (ratios["seam"] / ratios["seam_whole"] - 1)
