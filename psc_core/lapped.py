@@ -33,10 +33,8 @@ class LappedBasis(WindowBasis):
 
     @staticmethod
     def _within(window: int) -> np.ndarray:
-        half, none = dct_matrix(window // 2), np.zeros((window // 2, window // 2))
-        rows = np.stack((np.concatenate((half, none), axis=1), np.concatenate((none, half), axis=1)), axis=1).reshape(
-            window, window
-        )
+        rows, h = np.zeros((window, window)), window // 2
+        rows[0::2, :h] = rows[1::2, h:] = dct_matrix(h)
         rows[0], rows[1] = (rows[0] + rows[1]) * np.sqrt(0.5), (rows[0] - rows[1]) * np.sqrt(0.5)
         return rows
 
