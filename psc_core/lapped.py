@@ -44,19 +44,24 @@ class LappedBasis(WindowBasis):
         return np.concatenate(([0.0, 1.0], np.repeat(np.arange(2.0, window, 2.0), 2) + 0.5))
 
     def _windows(self, x_NCHW: Tensor) -> Tensor:
-        x = self._across_borders(x_NCHW, self._lap_t)
-        return super()._windows(self._across_borders(x.mT, self._lap_t).mT)
+        return super()._windows(self._down(self._across(x_NCHW, self._lap_t), self._lap))
 
     def _image(self, windows: Tensor) -> Tensor:
-        x = self._across_borders(super()._image(windows).mT, self._lap).mT
-        return self._across_borders(x, self._lap)
+        return self._across(self._down(super()._image(windows), self._lap_t), self._lap)
 
-    def _across_borders(self, x_NCHW: Tensor, lap: Tensor) -> Tensor:
-        """Every two quarters of windows that meet at a border between halves, along the last axis, times ``lap``."""
-        edge = self.window // 4
-        first, inner, last = x_NCHW.split((edge, x_NCHW.shape[3] - 2 * edge, edge), dim=3)
-        spans = inner.unflatten(3, (-1, 2 * edge))
-        return torch.cat((first, rounded(fixed.matmul(spans, lap)).flatten(3), last), dim=3)
+    def _across(self, x_NCHW: Tensor, lap: Tensor) -> Tensor:
+        """The quarters of windows left and right of each border between halves, times ``lap``."""
+        edge, out = self.window // 4, x_NCHW.clone()
+        spans = x_NCHW[..., edge:-edge].unflatten(3, (-1, 2 * edge))
+        out[..., edge:-edge] = rounded(fixed.matmul(spans, lap)).flatten(3)
+        return out
+
+    def _down(self, x_NCHW: Tensor, lap: Tensor) -> Tensor:
+        """``lap`` times those above and below."""
+        edge, out = self.window // 4, x_NCHW.clone()
+        spans = x_NCHW[:, :, edge:-edge].unflatten(2, (-1, 2 * edge))
+        out[:, :, edge:-edge] = rounded(fixed.matmul(lap, spans)).flatten(2, 3)
+        return out
 
 
 def lap_matrix(size: int) -> np.ndarray:

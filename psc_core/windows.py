@@ -71,8 +71,8 @@ def fixed_basis(matrix: np.ndarray, device: torch.device | str) -> Tensor:
 
 
 def rounded(product: Tensor) -> Tensor:
-    """Of a fixed-point basis and integers: integers again."""
-    return (product * 2.0**-_BASIS_BITS).round()
+    """Of a fixed-point basis and integers: integers again, in its place."""
+    return product.mul_(2.0**-_BASIS_BITS).round_()
 
 
 def _radius(frequency: np.ndarray) -> np.ndarray:
