@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -105,6 +105,7 @@ def _measure(
     import psc_core
     from jobs.bench.seams import gradients
     from psc_core.metrics import psnr
+    from psc_core.profiles import ArchiveProfile
 
     whole = -(-max(image.shape[:2]) // WIDEST_WINDOW) * WIDEST_WINDOW
     cut, one = (
@@ -114,16 +115,14 @@ def _measure(
         raise click.UsageError(
             f"prior {prior.name}: an image of {whole} pixels is cut whatever the canvas; give a smaller --crop"
         )
-    window, rows = getattr(one.shared.profile, "window", WIDEST_WINDOW), []
+    window, rows = cast(ArchiveProfile, one.shared.profile).window, []
+    photo = {"seam_photo": gradients(image, canvas), "windows_photo": gradients(image, window)}
     for tier in tiers:
-        first, second = (psc_core.decode(stream, prior, tier=tier) for stream in (cut, one))
-        seen = {"cut": (first, canvas), "whole": (second, canvas), "photo": (image, canvas)}
-        seen |= {"windows": (second, window), "windows_photo": (image, window)}
-        row: dict[str, float] = {}
-        for name, (picture, limit) in seen.items():
-            found = gradients(picture, limit)
-            row |= {f"across_{name}": found.across, f"elsewhere_{name}": found.elsewhere}
-        for name, stream, decoded in (("cut", cut, first), ("whole", one, second)):
+        in_canvases, in_one = (psc_core.decode(stream, prior, tier=tier) for stream in (cut, one))
+        seen = {"seam": gradients(in_canvases, canvas), "seam_whole": gradients(in_one, canvas)} | photo
+        seen["windows"] = gradients(in_one, window)
+        row = {f"{where}_{name}": value for name, found in seen.items() for where, value in found._asdict().items()}
+        for name, stream, decoded in (("cut", cut, in_canvases), ("whole", one, in_one)):
             row |= {f"bpp_{name}": stream.truncate(tier=tier).bpp, f"psnr_{name}": psnr(image, decoded)}
         rows.append(row)
     return rows
@@ -135,9 +134,8 @@ def _mean(measured: Sequence[Sequence[dict[str, float]]], tiers: Sequence[int]) 
     for number, tier in enumerate(tiers):
         rows = [rows[number] for rows in measured]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        names = {"cut": "seam", "whole": "seam_whole", "photo": "seam_photo"}
-        names |= {"windows": "windows", "windows_photo": "windows_photo"}
-        seams = {name: _ratio(mean[f"across_{of}"], mean[f"elsewhere_{of}"]) for of, name in names.items()}
+        names = ("seam", "seam_whole", "seam_photo", "windows", "windows_photo")
+        seams = {name: _ratio(mean[f"across_{name}"], mean[f"elsewhere_{name}"]) for name in names}
         visible = {"visible_percent": 100 * (_ratio(seams["seam"], seams["seam_whole"]) - 1)}
         rates = {key: mean[key] for key in ("bpp_cut", "bpp_whole", "psnr_cut", "psnr_whole")}
         out.append({"tier": float(tier)} | seams | visible | rates)

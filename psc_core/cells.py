@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from psc_core.exact import fixed
-from psc_core.windows import WindowBasis
+from psc_core.lapped import LappedBasis
 
 UNKNOWN, ZERO, SIGNIFICANT = 0, 1, 2
 """Never coded; coded as "near its posterior mean"; coded into a proper bin."""
@@ -16,9 +16,9 @@ _OPEN = 2.0**40
 
 
 class Cells:
-    """Intervals (B, K) of the K coefficients of B canvases, integers on the pixel grid, in a window basis."""
+    """Intervals (B, K) of the K coefficients of B canvases, integers on the pixel grid, in the lapped basis."""
 
-    def __init__(self, basis: WindowBasis, canvases: int, device: torch.device | str) -> None:
+    def __init__(self, basis: LappedBasis, canvases: int, device: torch.device | str) -> None:
         self.basis = basis
         size = basis.shape[0] * basis.shape[1] * basis.shape[2]
         self.low = torch.full((canvases, size), -_OPEN, dtype=torch.float64, device=device)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from psc_core.lapped import LappedBasis
 from psc_core.variance import Law, initial_variance
-from psc_core.windows import WindowBasis
 
 _LAW: Law = ((606.0, 32.0, 2.15), (50.0, 0.7, 2.2), (22.0, 0.44, 2.25))
 """Variances of windows without neighbours."""
@@ -28,7 +28,7 @@ _CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
 
-def first_variance(basis: WindowBasis, device: torch.device | str) -> Tensor:
+def first_variance(basis: LappedBasis, device: torch.device | str) -> Tensor:
     """Variance (K,) of the first stage's coefficients around :func:`first_mean`, in squared grid steps."""
     if basis.channels != 3:
         return initial_variance(basis, device)
@@ -38,14 +38,13 @@ def first_variance(basis: WindowBasis, device: torch.device | str) -> Tensor:
     odd_row, odd_column = _odd(basis)
     between = np.where(odd_row & odd_column, _DIAGONAL_LEFT[colour, corners], 1.0)
     left[..., 0, 0] = np.where(odd_row ^ odd_column, _BESIDE_LEFT[colour, sides], between)
-    if basis.window >= 4:
-        across, down = _count(basis, ((0, -1), (0, 1))), _count(basis, ((-1, 0), (1, 0)))
-        left[..., 0, 1], left[..., 1, 0] = _SLOPE_LEFT[across], _SLOPE_LEFT[down]
-        left[..., 0, 2:4], left[..., 2:4, 0] = _HALVES_LEFT[across][..., None], _HALVES_LEFT[down][..., None]
+    across, down = _count(basis, ((0, -1), (0, 1))), _count(basis, ((-1, 0), (1, 0)))
+    left[..., 0, 1], left[..., 1, 0] = _SLOPE_LEFT[across], _SLOPE_LEFT[down]
+    left[..., 0, 2:4], left[..., 2:4, 0] = _HALVES_LEFT[across][..., None], _HALVES_LEFT[down][..., None]
     return initial_variance(basis, device, _LAW) * torch.from_numpy(left).reshape(-1).to(device)
 
 
-def first_mean(values_BK: np.ndarray, basis: WindowBasis) -> np.ndarray:
+def first_mean(values_BK: np.ndarray, basis: LappedBasis) -> np.ndarray:
     """Mean (B, K) of every coefficient given the windows' means of the phases before its own.
 
     ``values``: what is known of every coefficient; only the means of windows are looked at.
@@ -61,9 +60,8 @@ def first_mean(values_BK: np.ndarray, basis: WindowBasis) -> np.ndarray:
     diagonal = _sum(dc, _CORNERS) / np.maximum(corners, 1) * _DIAGONAL[colour, corners]
     beside = _sum(dc, _SIDES) / np.maximum(sides, 1) * _BESIDE[colour, sides]
     to[..., 0, 0] = np.where(odd_row & odd_column, diagonal, np.where(odd_row ^ odd_column, beside, 0.0))
-    if basis.window >= 4:
-        to[..., 0, 1], to[..., 0, 2], to[..., 0, 3] = _from_sides(dc)
-        to[..., 1, 0], to[..., 2, 0], to[..., 3, 0] = (x.swapaxes(2, 3) for x in _from_sides(dc.swapaxes(2, 3)))
+    to[..., 0, 1], to[..., 0, 2], to[..., 0, 3] = _from_sides(dc)
+    to[..., 1, 0], to[..., 2, 0], to[..., 3, 0] = (x.swapaxes(2, 3) for x in _from_sides(dc.swapaxes(2, 3)))
     return mean
 
 
@@ -75,13 +73,13 @@ def _from_sides(dc: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return slope * _SLOPE, slope * _HALF_SLOPE + bend, slope * _HALF_SLOPE - bend
 
 
-def _odd(basis: WindowBasis) -> tuple[np.ndarray, np.ndarray]:
+def _odd(basis: LappedBasis) -> tuple[np.ndarray, np.ndarray]:
     """Whether a window's row, and its column, is odd: (down, across)."""
     row, column = np.indices((basis.down, basis.across)) % 2 == 1
     return row, column
 
 
-def _count(basis: WindowBasis, pattern: tuple[tuple[int, int], ...]) -> np.ndarray:
+def _count(basis: LappedBasis, pattern: tuple[tuple[int, int], ...]) -> np.ndarray:
     """How many windows there are at these places around each: (down, across)."""
     return _sum(np.ones((basis.down, basis.across), dtype=np.int64), pattern)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from psc_core.cells import SIGNIFICANT
 from psc_core.exact import transcendental
-from psc_core.windows import WindowBasis
+from psc_core.lapped import LappedBasis
 
 PHASES = 7
 """Three of window means, four of the other frequencies."""
@@ -29,7 +29,7 @@ _CLUSTER = 0.4
 _ROOT_2 = 1.4142135623730951
 
 
-def phase_of(basis: WindowBasis) -> np.ndarray:
+def phase_of(basis: LappedBasis) -> np.ndarray:
     """The phase of every coefficient: (K,)."""
     down, across, side = basis.down, basis.across, basis.window
     board = np.arange(side) // 2 + np.arange(side) % 2
@@ -43,7 +43,7 @@ def _parity(row: np.ndarray, column: np.ndarray) -> np.ndarray:
     return np.array([[0, 2], [3, 1]])[row[:, None] % 2, column[None] % 2]
 
 
-def clustering(kind_BK: np.ndarray, basis: WindowBasis) -> np.ndarray:
+def clustering(kind_BK: np.ndarray, basis: LappedBasis) -> np.ndarray:
     """Factor (B, K) of the deviation, by how many of a coefficient's neighbours in frequency and space are significant.
 
     Eight in frequency, four of the same frequency in the next windows.
@@ -66,7 +66,7 @@ def _powers() -> np.ndarray:
 class Surroundings:
     """Errors of what a stage has measured so far, in standard deviations."""
 
-    def __init__(self, canvases: int, basis: WindowBasis) -> None:
+    def __init__(self, canvases: int, basis: LappedBasis) -> None:
         self._shape = (canvases, basis.channels * basis.down * basis.across, basis.window, basis.window)
         self._errors = np.zeros(self._shape, dtype=np.float32)
         self._known = np.zeros(self._shape, dtype=np.float32)

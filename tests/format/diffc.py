@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.format.archive import Windows, first_variance, radius
 from tests.format.arithmetic import from_grid, grid, ln, noise, pixels, power, table, words
 from tests.format.coder import Decoder, boundaries
 from tests.format.container import Bad, Stream
+from tests.format.windows import Windows, first_variance, radius
 
 RINGS = np.array([0, 1, 2, 3, 5, 8, 12, 18, 26])
 FIRST_CORRECTIONS = (1, 1, 1, 1, 2, 4, 12, 80, 140, 24, 8, 4, 2, 1, 1, 1, 1)

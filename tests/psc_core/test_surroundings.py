@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psc_core.cells import SIGNIFICANT, UNKNOWN, ZERO
+from psc_core.lapped import LappedBasis
 from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
-from psc_core.windows import WindowBasis
 
 
-def basis(down: int = 2, across: int = 3, window: int = 8) -> WindowBasis:
-    return WindowBasis(3, down * window, across * window, window, "cpu")
+def basis(down: int = 2, across: int = 3, window: int = 8) -> LappedBasis:
+    return LappedBasis(3, down * window, across * window, window, "cpu")
 
 
 def test_phases_leave_no_two_neighbours_in_one():
