@@ -1,8 +1,9 @@
 """Measuring coefficients against their posterior: which ones, with what law, into which cell.
 
 A stage codes, for each class of coefficients, one index for how over-confident the samples' variance is (c, in
-powers of sqrt 2); then the bin of every coefficient whose variance c x lambda is worth it, from a dead-zone
-quantizer centred on its posterior mean; then one halving of every cell that is still wider than the step.
+powers of sqrt 2); then one halving of every cell that is still wider than the step; then the bin of every other
+coefficient whose variance c x lambda is worth it, from a quantizer centred on its posterior mean. Its zero bin is wider
+where the deviation is small, since there it costs more bits to leave it (Sullivan 1996).
 """
 
 from __future__ import annotations
@@ -135,41 +136,46 @@ class PredictiveCoder:
     def _acquire(self, side: Side, known: _Known, phase: np.ndarray, around: Surroundings) -> None:
         """Measure what is worth it among the coefficients of a phase that have no proper bin yet."""
         mean, deviation, low, high, kind, width = known
-        dead = self.profile.dead_zone * width
         worth = deviation[:, phase] * deviation[:, phase] > self.profile.threshold * width * width
         places = [phase[w & (k[phase] != SIGNIFICANT)] for w, k in zip(worth, kind, strict=True)]
         factor = around.factor()
-        offsets = dead + np.arange(BINS) * width
-        inner = np.concatenate((-offsets[::-1], offsets))
-        weights = []
+        weights, dead = [], []
         for b, place in enumerate(places):
-            mu, s = mean[b, place, None], (deviation[b, place] * factor[b, place])[:, None]
-            edges = np.concatenate((np.full(1, -(2.0**40)), inner, np.full(1, 2.0**40)))[None]
-            edges = np.clip(edges, low[b, place, None] - mu, high[b, place, None] - mu)
-            weights.append(bin_weights(edges / s, self.profile.law))
+            mu, s = mean[b, place, None], deviation[b, place] * factor[b, place]
+            dead.append(self._dead_zones(s, width))
+            edges = np.clip(_edges(dead[b], width), low[b, place, None] - mu, high[b, place, None] - mu)
+            weights.append(bin_weights(edges / s[:, None], self.profile.law))
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            return [self._bins(z[b, p], mean[b, p], low[b, p], high[b, p], width, dead) for b, p in enumerate(places)]
+            return [
+                self._bins(z[b, p], mean[b, p], low[b, p], high[b, p], width, dead[b]) for b, p in enumerate(places)
+            ]
 
         symbols = side.exchange(wanted, weights, [len(p) for p in places])
         bins = [np.asarray(s, dtype=np.int64) - BINS for s in symbols]
         self._escapes(side, places, bins, mean, width, dead)
         for b, (place, q) in enumerate(zip(places, bins, strict=True)):
             size = np.abs(q)
-            near = dead + (size - 1) * width
+            near = dead[b] + (size - 1) * width
             far = near + width
             mu = mean[b, place]
-            lo = np.where(q == 0, mu - dead, np.where(q > 0, mu + near, mu - far))
-            hi = np.where(q == 0, mu + dead, np.where(q > 0, mu + far, mu - near))
+            lo = np.where(q == 0, mu - dead[b], np.where(q > 0, mu + near, mu - far))
+            hi = np.where(q == 0, mu + dead[b], np.where(q > 0, mu + far, mu - near))
             low[b, place] = np.maximum(low[b, place], np.rint(lo))
             high[b, place] = np.minimum(high[b, place], np.rint(hi))
             high[b, place] = np.maximum(high[b, place], low[b, place])
             kind[b, place] = np.where(q == 0, ZERO, SIGNIFICANT)
-            around.measured(b, place, np.minimum(size, BINS), deviation[b, place], width, dead)
+            around.measured(b, place, np.minimum(size, BINS), deviation[b, place], width, dead[b])
+
+    def _dead_zones(self, deviation: np.ndarray, width: float) -> np.ndarray:
+        """Half-widths (n,) of the zero bins: from ``dead_zone`` steps, where deviations are far below a step, down."""
+        p = self.profile
+        small = width * width / (width * width + deviation * deviation)
+        return ((p.dead_zone - p.dead_zone_far) * small + p.dead_zone_far) * width
 
     def _bins(
-        self, z: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, width: float, dead: float
+        self, z: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, width: float, dead: np.ndarray
     ) -> np.ndarray:
         """Symbols 0..2 BINS of the truth; encoder only. A truth just outside its cell is moved in."""
         inside = np.clip(z, low + 1e-6, np.maximum(high - 1e-6, low + 1e-6)) - mean
@@ -184,15 +190,16 @@ class PredictiveCoder:
         bins: list[np.ndarray],
         mean: np.ndarray,
         width: float,
-        dead: float,
+        dead: list[np.ndarray],
     ) -> None:
         """Bins beyond the last symbol, as Elias-gamma numbers of even bits; ``bins`` are replaced by the true ones."""
         far = [np.flatnonzero(np.abs(q) == BINS) for q in bins]
 
         def excess(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            u = (np.abs(z[b, places[b][f]] - mean[b, places[b][f]]) for b, f in enumerate(far))
-            return [np.maximum(np.floor((v - dead) / width) + 1 - BINS, 0).astype(np.int64) + 1 for v in u]
+            own = ((places[b][f], dead[b][f], b) for b, f in enumerate(far))
+            size = (np.floor((np.abs(z[b, p] - mean[b, p]) - zero) / width) + 1 for p, zero, b in own)
+            return [np.maximum(n - BINS, 0).astype(np.int64) + 1 for n in size]
 
         for b_far, q, value in zip(far, bins, self._gamma(side, excess, [len(f) for f in far]), strict=True):
             q[b_far] = np.sign(q[b_far]) * (BINS + value - 1)
@@ -226,6 +233,13 @@ class PredictiveCoder:
         if self.truth_of is None or self.truth_of[0] is not truth_BCHW:
             self.truth_of = (truth_BCHW, self.cells.coefficients(truth_BCHW[:, None])[:, 0].cpu().numpy())
         return self.truth_of[1]
+
+
+def _edges(dead: np.ndarray, width: float) -> np.ndarray:
+    """Borders (n, 2 BINS + 2) of all bins around the mean, the outer ones open."""
+    offsets = dead[:, None] + np.arange(BINS) * width
+    open_end = np.full((len(dead), 1), 2.0**40)
+    return np.concatenate((-open_end, -offsets[:, ::-1], offsets, open_end), axis=1)
 
 
 def _values(mean: np.ndarray, low: np.ndarray, high: np.ndarray, kind: np.ndarray) -> np.ndarray:

@@ -126,8 +126,10 @@ class ArchiveProfile(Profile):
     """How many samples the pooled variance is worth."""
     threshold: float = 0.06
     """A coefficient is measured when its variance exceeds this share of the squared step."""
-    dead_zone: float = 1.0
-    """Half-width of the zero bin over the step."""
+    dead_zone: float = 1.1
+    """Half-width of the zero bin over the step, of coefficients whose deviation is far below the step."""
+    dead_zone_far: float = 0.65
+    """The same, of those whose deviation is far above it: a bin other than zero costs them less."""
     inset: float = 0.4
     """Share of its width that a significant cell gives up at each end when samples are put into it."""
     law: str = "mixed"
@@ -162,7 +164,7 @@ class ArchiveProfile(Profile):
         _whole_windows(self)
         for field in ("eta", "restore_eta", "perceptual_eta", "refine_floor"):
             _within(self, field, 0, 1)
-        for field, high in (("shrink", 1e9), ("threshold", 1e6), ("dead_zone", 16)):
+        for field, high in (("shrink", 1e9), ("threshold", 1e6), ("dead_zone", 16), ("dead_zone_far", 16)):
             _within(self, field, 0, high)
         _within(self, "inset", 0, 0.5, below=True)
         self._check_steps()

@@ -79,7 +79,7 @@ class Surroundings:
         return (root * np.sqrt(root)).reshape(self._shape[0], -1)
 
     def measured(
-        self, canvas: int, place: np.ndarray, bins: np.ndarray, deviation: np.ndarray, width: float, dead: float
+        self, canvas: int, place: np.ndarray, bins: np.ndarray, deviation: np.ndarray, width: float, dead: np.ndarray
     ) -> None:
         """Note the ``bins`` of the coefficients at ``place``; ``deviation`` is what was promised before any factor."""
         unit = deviation * (1.0 / _ROOT_2)  # the mean of |error| under a Laplace law

@@ -136,10 +136,10 @@ class Canvas:
             factor = self.around.factor(errors, known)
             worth = deviation * deviation > self.p["threshold"] * width * width
             at = np.flatnonzero(worth & at & (self.kind != SIGNIFICANT))
-            q = self.bins(decoder, at, mean[at], deviation[at] * factor[at], width)
+            q, dead = self.bins(decoder, at, mean[at], deviation[at] * factor[at], width)
             unit = deviation[at] * (1 / 1.4142135623730951)
-            t = self.p["dead_zone"] * width / unit
-            beyond = (self.p["dead_zone"] * width + (np.minimum(np.abs(q), BINS) - 0.5) * width) / unit
+            t = dead / unit
+            beyond = (dead + (np.minimum(np.abs(q), BINS) - 0.5) * width) / unit
             error = np.where(q == 0, t / np.sqrt(t * t + 4.0), beyond)
             errors[at], known[at] = np.rint(np.minimum(error, 64.0) * 256), 1
 
@@ -172,10 +172,16 @@ class Canvas:
         self.low[at] = np.where(upper == 1, middle, low)
         self.high[at] = np.where(upper == 1, high, middle)
 
-    def bins(self, decoder: Decoder, at: np.ndarray, mu: np.ndarray, deviation: np.ndarray, width: float) -> np.ndarray:
-        p, dead = self.p, self.p["dead_zone"] * width
-        reach = dead + np.arange(BINS) * width
-        edges = np.concatenate(([-(2.0**40)], -reach[::-1], reach, [2.0**40]))[None]
+    def bins(
+        self, decoder: Decoder, at: np.ndarray, mu: np.ndarray, deviation: np.ndarray, width: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The bins of the coefficients at ``at``, and half of their zero bins."""
+        p, square = self.p, width * width
+        near_to_far = square / (square + deviation * deviation)
+        dead = ((p["dead_zone"] - p["dead_zone_far"]) * near_to_far + p["dead_zone_far"]) * width
+        reach = dead[:, None] + np.arange(BINS) * width
+        end = np.full((len(at), 1), 2.0**40)
+        edges = np.concatenate((-end, -reach[:, ::-1], reach, end), axis=1)
         edges = np.clip(edges, (self.low[at] - mu)[:, None], (self.high[at] - mu)[:, None]) / deviation[:, None]
         q = decoder.symbols(_bin_weights(edges, p["law"])) - BINS
         far_out = np.flatnonzero(np.abs(q) == BINS)
@@ -187,7 +193,7 @@ class Canvas:
         self.low[at] = np.maximum(self.low[at], np.rint(low))
         self.high[at] = np.maximum(np.minimum(self.high[at], np.rint(high)), self.low[at])
         self.kind[at] = np.where(q == 0, ZERO, SIGNIFICANT)
-        return q
+        return q, dead
 
 
 def _bin_weights(edges: np.ndarray, law: str) -> np.ndarray:

@@ -36,6 +36,7 @@ VALID = st.fixed_dictionaries(
         "shrink": st.floats(0, 1e9),
         "threshold": st.floats(0, 1e6),
         "dead_zone": st.floats(0, 16),
+        "dead_zone_far": st.floats(0, 16),
         "inset": st.floats(0, 0.5, exclude_max=True),
         "restore_orientations": st.sampled_from([1, 2, 4]),
         "law": st.sampled_from(["laplace", "gauss", "logistic", "mixed"]),
@@ -105,6 +106,8 @@ def test_what_the_others_refuse(name, changes, said):
         {"threshold": 0},
         {"dead_zone": 0.5},
         {"dead_zone": 0.0},
+        {"dead_zone_far": 0.0},
+        {"dead_zone": 0.0, "dead_zone_far": 0.0},
         {"inset": 0.0},
         {"eta": 1.0},
         {"eta": 1},
@@ -172,7 +175,7 @@ def test_what_is_valid_encodes_and_decodes(changes):
     [
         {"step": 64.0, "first_heat": 16.0, "heat": 16.0, "perceptual_heat": 16.0, "first_step": 16.0, "tiers": 1},
         {"step": 1e-6, "first_step": 1.0, "tiers": 1, "cold": 1e-6, "restore_cold": 1e-6, "perceptual_cold": 1e-6},
-        {"dead_zone": 0.0, "threshold": 0.0, "shrink": 0.0, "tiers": 3},
+        {"dead_zone": 0.0, "dead_zone_far": 0.0, "threshold": 0.0, "shrink": 0.0, "tiers": 3},
     ],
     ids=["coarsest", "finest", "everything measured"],
 )
