@@ -44,7 +44,8 @@ def pad_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def _cut(length: int, limit: int) -> list[tuple[int, int]]:
-    # Inner borders fall on multiples of 32 (or 16) where the limit is one, so that only the last canvas needs padding.
+    # Inner borders fall on multiples of 32 (or 16) where the limit is one, so that windows
+    # up to that size need padding in the last canvas alone.
     count = -(-length // limit)
     unit = next((u for u in (32, 16) if limit % u == 0), 1)
     size = -(-length // (count * unit)) * unit

@@ -25,14 +25,10 @@ class Cells:
         self.high = torch.full((canvases, size), _OPEN, dtype=torch.float64, device=device)
         self.kind = torch.zeros(canvases, size, dtype=torch.int8, device=device)
 
-    @property
-    def empty(self) -> bool:
-        return not bool((self.kind != UNKNOWN).any())
-
     def alone(self, canvas: int) -> Cells:
-        """One canvas's cells, in half the memory: integers up to 2^24, and the open bounds, are whole in float32."""
+        """One canvas's cells, in half the memory where that loses nothing."""
         own, part = copy(self), slice(canvas, canvas + 1)
-        own.low, own.high, own.kind = self.low[part].float(), self.high[part].float(), self.kind[part].clone()
+        own.low, own.high, own.kind = _halved(self.low[part]), _halved(self.high[part]), self.kind[part].clone()
         return own
 
     def project(self, x_BSCHW: Tensor, inset: float) -> Tensor:
@@ -55,3 +51,9 @@ class Cells:
         """(B, s, K) integers."""
         shape = x_BSCHW.shape
         return self.basis.analyse(fixed.to_grid(x_BSCHW).flatten(0, 1)).view(shape[0], shape[1], -1)
+
+
+def _halved(bounds: Tensor) -> Tensor:
+    """As float32, if they are: integers up to 2^24 and open bounds, so all but those of the coarsest steps."""
+    small = bounds.float()
+    return small if torch.equal(small.double(), bounds) else bounds.clone()

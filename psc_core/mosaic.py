@@ -25,7 +25,7 @@ from psc_core.structured import RESTORING, Drawing, Piece, restoration
 MARGIN = 32
 """Pixels of the neighbours that the network sees around a canvas."""
 LATENT_MARGIN = 8
-"""As many latents, 64 pixels."""
+"""Latents of the neighbours, where a canvas is of latents: 64 pixels."""
 
 
 class Mosaic:

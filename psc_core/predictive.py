@@ -134,10 +134,11 @@ class PredictiveCoder:
             high[b, place] = np.where(upper, high[b, place], middles[b])
 
     def _acquire(self, side: Side, known: _Known, phase: np.ndarray, around: Surroundings) -> None:
-        """Measure what is worth it among the coefficients of a phase that have no proper bin yet."""
+        """Measure what is worth it among the coefficients of a phase that have no proper bin, nor one value, yet."""
         mean, deviation, low, high, kind, width = known
         worth = deviation[:, phase] * deviation[:, phase] > self.profile.threshold * width * width
-        places = [phase[w & (k[phase] != SIGNIFICANT)] for w, k in zip(worth, kind, strict=True)]
+        open_ = (kind[:, phase] != SIGNIFICANT) & (low[:, phase] < high[:, phase])
+        places = [phase[w & o] for w, o in zip(worth, open_, strict=True)]
         factor = around.factor()
         weights, dead = [], []
         for b, place in enumerate(places):

@@ -1,7 +1,8 @@
-"""Profiles: everything that changes the bytes of a stream, in one frozen object.
+"""Profiles: all of a codec that changes the bytes of a stream, in one frozen object.
 
-A profile's digest is the core of a dataset's fingerprint. A name and revision, once released, never changes its
-meaning: a stream stores the name and only the fields that differ from the registered ones.
+A profile's digest is the core of a dataset's fingerprint, and what it means never changes once released: a change of
+the code that no other field tells raises the revision. A stream stores the name, the fields that differ from the
+registered ones, and the digest.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Profile:
     restorations: ClassVar[tuple[str, ...]] = RESTORATIONS[:2]
 
     name: str
+    revision: int = 1
+    """Of what the other fields mean; the software knows one of each name, and it is not to be chosen."""
     codec: str
     """Which stage loop reads the other fields: ``psc`` (dense rows) or another registered codec."""
     tiers: int
@@ -301,7 +304,7 @@ def get_profile(name: str | Profile, **overrides: Any) -> Profile:
         InvalidProfile: a field that the profile has not, or a value that it cannot have.
     """
     base = _registered(name) if isinstance(name, str) else name
-    known = {f.name for f in dataclasses.fields(base)} - {"name", "codec"}
+    known = {f.name for f in dataclasses.fields(base)} - {"name", "revision", "codec"}
     if unknown := set(overrides) - known:
         raise InvalidProfile(f"profile {base.name!r} has no field {sorted(unknown)}; it has {sorted(known)}")
     profile = dataclasses.replace(base, **overrides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from psc_core.samplers.pigdm import pigdm
 from psc_core.samplers.schedule import karras
 from psc_core.sensing import adasense_rows
 from psc_core.sides import Side
+from psc_core.state import state_hash
 
 _SENSING, _RESTORING, _GUIDING = range(3)
 """Purposes of noise: each has streams of its own."""
@@ -77,7 +77,7 @@ class PublishedCanvases:
         """16 bits of the rows and measurements of the last stage, one a canvas."""
         last = -self.profile.rows
         parts = zip(self.known.rows[:, last:].cpu().numpy(), self.known.values[:, last:].cpu().numpy(), strict=True)
-        return [_hash16(rows.tobytes() + values.tobytes()) for rows, values in parts]
+        return [state_hash(rows, values) for rows, values in parts]
 
     def restore(self, how: str) -> Tensor:
         """``mean`` of samples (low distortion, exact), or one ``perceptual`` ΠGDM sample (float): (B, C, H, W)."""
@@ -125,7 +125,3 @@ def _mean(samples_BSCHW: Tensor) -> Tensor:
     grid = fixed.to_grid(samples_BSCHW)
     count = torch.full((), samples_BSCHW.shape[1], dtype=torch.float64, device=grid.device)
     return fixed.from_grid(fixed.total(grid, dim=1) / count)
-
-
-def _hash16(data: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(data).digest()[:2], "little")

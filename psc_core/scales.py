@@ -65,7 +65,7 @@ def fitting(errors: np.ndarray, variance: np.ndarray, expected: int, least: floa
 
     Args:
         errors: truth less posterior mean (n,). variance: what the samples promise (n,).
-        expected: the index of a class with no coefficients, worth a few of them elsewhere.
+        expected: the index of a class with no coefficients, worth ``_WORTH`` of them elsewhere.
         least: the scaled variance above which a coefficient is coded.
     """
     # Whole numbers, so that the sum below is the same in any order: the bytes hang on it.

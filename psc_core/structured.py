@@ -4,7 +4,6 @@ their bits are measured at once; later tiers refine. Encoder and decoder run the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import Noise, ddrm
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
+from psc_core.state import state_hash
 from psc_core.variance import posterior_variance
 
 _SENSING, RESTORING = range(2)
@@ -83,7 +83,7 @@ class StructuredCanvases:
     def state_hashes(self) -> list[int]:
         """16 bits of the cells of every canvas."""
         parts = zip(self.cells.low.cpu().numpy(), self.cells.high.cpu().numpy(), strict=True)
-        return [int.from_bytes(hashlib.sha256(a.tobytes() + b.tobytes()).digest()[:2], "little") for a, b in parts]
+        return [state_hash(low, high) for low, high in parts]
 
     def piece(self, index: int, canvas: Canvas) -> Piece:
         """What is known of one canvas of the batch."""

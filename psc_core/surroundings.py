@@ -81,11 +81,11 @@ class Surroundings:
     def measured(
         self, canvas: int, place: np.ndarray, bins: np.ndarray, deviation: np.ndarray, width: float, dead: np.ndarray
     ) -> None:
-        """Note the ``bins`` of the coefficients at ``place``; ``deviation`` is what was promised before any factor."""
+        """Note how far from zero the ``bins`` at ``place`` are; ``deviation`` is what was promised, without any factor."""
         unit = deviation * (1.0 / _ROOT_2)  # the mean of |error| under a Laplace law
         inside = dead / unit
         within = inside / np.sqrt(inside * inside + 4.0)  # about the mean of |error| below ``dead``
-        beyond = (dead + (np.abs(bins) - 0.5) * width) / unit
+        beyond = (dead + (bins - 0.5) * width) / unit
         error = np.minimum(np.where(bins == 0, within, beyond), _MOST)
         self._errors[canvas].reshape(-1)[place] = np.rint(error * _GRID)
         self._known[canvas].reshape(-1)[place] = 1.0

@@ -11,7 +11,7 @@ from psc_core.exact.transcendental import cos_pi
 
 @cache
 def dct_matrix(size: int) -> np.ndarray:
-    """The orthonormal DCT-II, (frequency, position) float64, entries correctly rounded."""
+    """The orthonormal DCT-II, (frequency, position) float64, entries the same everywhere."""
     cosines = np.array([cos_pi(k, 2 * size) for k in range(4 * size)])
     k, n = np.arange(size)[:, None], np.arange(size)[None, :]
     matrix = cosines[k * (2 * n + 1) % (4 * size)] * np.sqrt(2.0 / size)
@@ -21,7 +21,7 @@ def dct_matrix(size: int) -> np.ndarray:
 
 @cache
 def dct_4_matrix(size: int) -> np.ndarray:
-    """The orthonormal DCT-IV, (frequency, position) float64, entries correctly rounded."""
+    """The orthonormal DCT-IV, (frequency, position) float64, entries the same everywhere."""
     cosines = np.array([cos_pi(k, 4 * size) for k in range(8 * size)])
     odd = 2 * np.arange(size) + 1
     return cosines[odd[:, None] * odd[None, :] % (8 * size)] * np.sqrt(2.0 / size)

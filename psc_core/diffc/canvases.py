@@ -8,7 +8,6 @@ moves along the probability flow, and is sent later in one larger step from the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ from psc_core.samplers.ddpm import projected_ddpm
 from psc_core.samplers.flow import probability_flow
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
+from psc_core.state import state_hash
 from psc_core.windows import WindowBasis
 
 _FILLING, _RESTORING = 0, 1
@@ -98,7 +98,7 @@ class DiffCCanvases:
 
     def state_hashes(self) -> list[int]:
         """16 bits of every canvas's coefficients."""
-        return [int.from_bytes(hashlib.sha256(now.tobytes()).digest()[:2], "little") for now in self.now]
+        return [state_hash(now) for now in self.now]
 
     def restore(self, how: str) -> Tensor:
         """(B, C, H, W), all exact where the arithmetic is.

@@ -74,7 +74,7 @@ class Canvas:
 
     def state(self) -> int:
         """Section 4.6."""
-        data = self.low.astype("<f8").tobytes() + self.high.astype("<f8").tobytes()
+        data = (self.low + 0.0).astype("<f8").tobytes() + (self.high + 0.0).astype("<f8").tobytes()
         return int.from_bytes(hashlib.sha256(data).digest()[:2], "little")
 
     def project(self, x: np.ndarray, inset: float | None = None) -> np.ndarray:
@@ -135,7 +135,7 @@ class Canvas:
                 mean[at] = self.around.expected(values)[0][at]
             factor = self.around.factor(errors, known)
             worth = deviation * deviation > self.p["threshold"] * width * width
-            at = np.flatnonzero(worth & at & (self.kind != SIGNIFICANT))
+            at = np.flatnonzero(worth & at & (self.kind != SIGNIFICANT) & (self.low < self.high))
             q, dead = self.bins(decoder, at, mean[at], deviation[at] * factor[at], width)
             unit = deviation[at] * (1 / 1.4142135623730951)
             t = dead / unit
@@ -201,7 +201,6 @@ def _bin_weights(edges: np.ndarray, law: str) -> np.ndarray:
     f[:, 0], f[:, -1] = 0.0, 1.0
     weights = np.rint((f[:, 1:] - f[:, :-1]) * 2.0**20) + 1.0
     weights[edges[:, 1:] <= edges[:, :-1]] = 0.0
-    weights[~weights.any(axis=1), BINS] = 1.0
     return weights
 
 

@@ -60,7 +60,7 @@ class Canvas:
             z[self.places] = self.now
             self.estimate = self.prior.denoise(from_grid(self.basis.synthesize(z)), level)
         self.groups += 1
-        if int.from_bytes(hashlib.sha256(self.now.astype("<f8").tobytes()).digest()[:2], "little") != state:
+        if int.from_bytes(hashlib.sha256((self.now + 0.0).astype("<f8").tobytes()).digest()[:2], "little") != state:
             raise Bad(f"the state of canvas {self.number} is another")
 
     def step(self, decoder: Decoder, level: float) -> None:

@@ -41,7 +41,7 @@ class Canvas:
             self.rows = np.concatenate((self.rows, rows))
             self.values = np.concatenate((self.values, np.rint(values * 2.0**14)))
             self.stages += 1
-        data = self.rows[-r:].astype("<f8").tobytes() + self.values[-r:].astype("<f8").tobytes()
+        data = b"".join((x[-r:] + 0.0).astype("<f8").tobytes() for x in (self.rows, self.values))
         if int.from_bytes(hashlib.sha256(data).digest()[:2], "little") != state:
             raise Bad(f"the state of canvas {self.number} is another")
 

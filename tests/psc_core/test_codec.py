@@ -94,12 +94,13 @@ def test_another_seed_gives_other_bytes(prior):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_flat_and_noise_images(prior, profile):
-    flat = np.full((32, 32, 3), 128, dtype=np.uint8)
+    flat = np.full((32, 32, 3), (200, 40, 90), dtype=np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     streams = psc_core.encode_batch([flat, noise], prior, profile)
     decoded = psc_core.decode_batch(streams, prior)
-    assert np.abs(decoded[0].astype(int) - 128).mean() < 24
-    assert decoded[1].shape == noise.shape
+    assert np.abs(decoded[0].astype(int) - flat).mean() < 24
+    first = psc_core.decode(streams[1], prior, tier=0)
+    assert psnr(noise, decoded[1]) > psnr(noise, first)
 
 
 def test_a_perceptual_restoration_has_the_detail_that_a_mean_has_not(prior):

@@ -69,3 +69,30 @@ def test_cells_hold_the_truth(truth):
     assert float(cells.low[0, 0]) - 2 <= level <= float(cells.high[0, 0]) + 2
     assert float(cells.high[0, 0] - cells.low[0, 0]) == pytest.approx(WIDTH, abs=2)
     assert (cells.kind[0, 1:] != SIGNIFICANT).all()
+
+
+def test_a_cell_of_one_value_costs_nothing():
+    profile, basis = get_profile("archive"), LappedBasis(3, SIDE, SIDE, 32, "cpu")
+    sizes = []
+    for points in (False, True):
+        cells = Cells(basis, 1, "cpu")
+        if points:
+            cells.low[:, 1:] = cells.high[:, 1:] = 200.0
+            cells.kind[:, 1:] = ZERO
+        side = EncoderSide(torch.zeros(1, 3, SIDE, SIDE))
+        size = cells.low.shape[1]
+        variance = torch.full((1, size), (5.0 * WIDTH) ** 2, dtype=torch.float64)
+        PredictiveCoder(profile, cells).stage(side, lambda _, n=size: np.full((1, n), 400.0), variance, STEP)
+        sizes.append(len(side.finish()[0]))
+        assert not points or bool((cells.high[:, 1:] == 200.0).all())
+    assert sizes[1] < 8 < sizes[0]
+
+
+@pytest.mark.parametrize(("bound", "kind"), [(2.0**24 - 1, torch.float32), (2.0**24 + 1, torch.float64)])
+def test_cells_are_kept_in_half_the_memory_where_that_loses_nothing(bound, kind):
+    cells = Cells(LappedBasis(3, SIDE, SIDE, 32, "cpu"), 2, "cpu")
+    cells.low[1, 5] = -bound
+    alone = cells.alone(1)
+    assert alone.low.dtype == kind
+    assert torch.equal(alone.low.double(), cells.low[1:])
+    assert alone.high.dtype == torch.float32
