@@ -81,7 +81,7 @@ class Surroundings:
     def measured(
         self, canvas: int, place: np.ndarray, bins: np.ndarray, deviation: np.ndarray, width: float, dead: np.ndarray
     ) -> None:
-        """Note how far from zero the ``bins`` at ``place`` are; ``deviation`` is what was promised, without any factor."""
+        """Note how far from zero the ``bins`` at ``place`` are; ``deviation`` is without any factor."""
         unit = deviation * (1.0 / _ROOT_2)  # the mean of |error| under a Laplace law
         inside = dead / unit
         within = inside / np.sqrt(inside * inside + 4.0)  # about the mean of |error| below ``dead``
