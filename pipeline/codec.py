@@ -24,7 +24,7 @@ class Codec:
     """psc_core, as actors use it. A stand-in has the same methods, and pickles."""
 
     def load(self, request: Request, threads: int | None = None) -> Any:
-        """The prior of a request, on this process's device; ``threads`` caps what torch takes of the CPU."""
+        """The prior of a request, on this process's device; ``threads``: of torch, if not its own choice."""
         if threads:
             import torch
 

@@ -16,7 +16,6 @@ from pipeline.dataset import Dataset
 from pipeline.decoder import decoded
 from pipeline.originals import NEEDED, originals
 from pipeline.request import Request
-from pipeline.restore import decoding_threads
 from pipeline.schema import OK
 from psc_core.canvas import count_canvases
 from psc_core.errors import PriorNotFound
@@ -87,7 +86,7 @@ def gallery(
     began, codec = time.monotonic(), codec or Codec()
     request = Request.of_streams(opened.shared, prior=prior, loaded_from=opened.plan.prior)
     try:
-        loaded = codec.load(request, decoding_threads())
+        loaded = codec.load(request)
     except PriorNotFound as error:
         raise PriorNotFound(f"{error}; --images 0 does without pictures") from None
     calls = loaded.nfe

@@ -121,7 +121,7 @@ def _here(
     result: Restored,
     progress: Callable[[int, int], None],
 ) -> None:
-    decoder = Decoder(request, opened, target, wanted, names, codec, decoding_threads())
+    decoder = Decoder(request, opened, target, wanted, names, codec)
     decoder.describe()
     done = 0
 
@@ -194,17 +194,12 @@ def _one_file(folder: Folder, out: str, wanted: Wanted, prior: str | None, codec
     else:
         target, name = Folder.at(out), Names(wanted.format)(name)
     target.check_writable()
-    loaded = codec.load(Request.of_streams(stream.shared, prior=prior), decoding_threads())
+    loaded = codec.load(Request.of_streams(stream.shared, prior=prior))
     ((_, pixels),) = decoded([(name, stream)], codec, loaded, wanted.bpp, wanted.restore)
     if isinstance(pixels, Exception):
         raise pixels
     target.put(name, picture(pixels, _format_of(name)))
     return Restored(out, 1, written=1)
-
-
-def decoding_threads() -> int:
-    # Threads that share their core with another process wait for each other most of the time.
-    return max(1, (os.cpu_count() or 1) // 2)
 
 
 def _format_of(name: str) -> str:
