@@ -40,6 +40,7 @@ class Mosaic:
         self.tiers = min(p.tiers for p in pieces)
         self.cells = [piece.cells for piece in pieces]
         self.padded = [piece.estimate.shape for piece in pieces]
+        self.borders = [self._border(canvas) for canvas in self.canvases]
         self.start = self._blank(torch.float32)
         for number, (canvas, piece) in enumerate(zip(self.canvases, pieces, strict=True)):
             estimate = piece.estimate[:, : canvas.height, : canvas.width]
@@ -86,9 +87,22 @@ class Mosaic:
         return own[:, : canvas.height, : canvas.width]
 
     def _project(self, number: int, x_CHW: Tensor, inset: float) -> Tensor:
-        """One canvas put into its cells."""
+        """One canvas put into its cells; pixels at an inner border go half of the way, so that none shows.
+
+        Cells know one side of a border alone, and move it against the other.
+        """
         x = self.cells[number].project(_padded(x_CHW, *self.padded[number][1:])[None, None], inset)
-        return x[0, 0, :, : x_CHW.shape[1], : x_CHW.shape[2]]
+        own = x[0, 0, :, : x_CHW.shape[1], : x_CHW.shape[2]]
+        return torch.where(self.borders[number], (own + x_CHW) * 0.5, own)
+
+    def _border(self, canvas: Canvas) -> Tensor:
+        """Which pixels (h, w) of a canvas are beside another canvas."""
+        at = torch.zeros(canvas.height, canvas.width, dtype=torch.bool, device=self.prior.device)
+        at[:1] = canvas.top > 0
+        at[-1:] |= canvas.top + canvas.height < self.height
+        at[:, :1] |= canvas.left > 0
+        at[:, -1:] |= canvas.left + canvas.width < self.width
+        return at
 
     def _noise(self, plan: Drawing, sample: int, number: int, step: int) -> Tensor:
         """The noise that a canvas alone would draw."""

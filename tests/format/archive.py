@@ -328,7 +328,11 @@ class Mosaic:
             unit = math.lcm(self.stream.profile["window"], self.prior.MULTIPLE)
             part = pad(x[:, top : top + height, left : left + width], unit)
             parts.append(canvas.project(part, inset))
-        return self.beside(parts)
+        own, beside = self.beside(parts), np.zeros(x.shape[1:], dtype=bool)
+        for top, left, _, _ in self.stream.canvases:
+            beside[max(0, top - 1) : top + (top > 0)] = True
+            beside[:, max(0, left - 1) : left + (left > 0)] = True
+        return np.where(beside, (own + x) * np.float32(0.5), own)
 
     def denoise(self, orientation: int, x: np.ndarray, sigma: float) -> np.ndarray:
         parts, denoise = [], _turned(self.prior.denoise, orientation)
