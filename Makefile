@@ -10,7 +10,7 @@ demo: $(READY)
 
 # Two processes of one thread each: torch's threads wait for each other by spinning, which costs more than it brings here.
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
