@@ -2,8 +2,7 @@
 
 A stage codes, for each class of coefficients, one index for how over-confident the samples' variance is (c, in
 powers of sqrt 2); then one halving of every cell that is still wider than the step; then the bin of every other
-coefficient whose variance c x lambda is worth it, from a quantizer centred on its posterior mean. Its zero bin is wider
-where the deviation is small, since there it costs more bits to leave it (Sullivan 1996).
+coefficient whose variance c x lambda is worth it, around its posterior mean.
 """
 
 from __future__ import annotations
@@ -19,13 +18,12 @@ from psc_core.cells import SIGNIFICANT, ZERO, Cells
 from psc_core.coding.predictive import bin_weights, cumulative
 from psc_core.exact import fixed
 from psc_core.profiles import ArchiveProfile
+from psc_core.quantizer import BINS, Quantizer
 from psc_core.scales import CLASSES, ScaleIndices, fitting
 from psc_core.sides import Side
 from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
 from psc_core.variance import band_of
 
-BINS = 8
-"""Bins on each side of zero that have a symbol; the last one is an escape."""
 _GRID = 2.0**fixed.PIXEL_BITS
 _EVEN = np.ones(2, dtype=np.int64)
 
@@ -140,67 +138,40 @@ class PredictiveCoder:
         open_ = (kind[:, phase] != SIGNIFICANT) & (low[:, phase] < high[:, phase])
         places = [phase[w & o] for w, o in zip(worth, open_, strict=True)]
         factor = around.factor()
-        weights, dead = [], []
+        quantizers, weights = [], []
         for b, place in enumerate(places):
-            mu, s = mean[b, place, None], deviation[b, place] * factor[b, place]
-            dead.append(self._dead_zones(s, width))
-            edges = np.clip(_edges(dead[b], width), low[b, place, None] - mu, high[b, place, None] - mu)
+            mu, s = mean[b, place], deviation[b, place] * factor[b, place]
+            quantizers.append(Quantizer.around(mu, s, width, self.profile))
+            edges = quantizers[b].edges()
+            edges = np.clip(edges, (low[b, place] - mu)[:, None], (high[b, place] - mu)[:, None])
             weights.append(bin_weights(edges / s[:, None], self.profile.law))
 
         def wanted(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            return [
-                self._bins(z[b, p], mean[b, p], low[b, p], high[b, p], width, dead[b]) for b, p in enumerate(places)
-            ]
+            inside = [_moved_in(z[b, p], low[b, p], high[b, p]) for b, p in enumerate(places)]
+            found = (quantizer.bins(own) for quantizer, own in zip(quantizers, inside, strict=True))
+            return [(np.clip(q, -BINS, BINS) + BINS).astype(np.int32) for q in found]
 
         symbols = side.exchange(wanted, weights, [len(p) for p in places])
         bins = [np.asarray(s, dtype=np.int64) - BINS for s in symbols]
-        self._escapes(side, places, bins, mean, width, dead)
-        for b, (place, q) in enumerate(zip(places, bins, strict=True)):
-            size = np.abs(q)
-            near = dead[b] + (size - 1) * width
-            far = near + width
-            mu = mean[b, place]
-            lo = np.where(q == 0, mu - dead[b], np.where(q > 0, mu + near, mu - far))
-            hi = np.where(q == 0, mu + dead[b], np.where(q > 0, mu + far, mu - near))
-            low[b, place] = np.maximum(low[b, place], np.rint(lo))
-            high[b, place] = np.minimum(high[b, place], np.rint(hi))
-            high[b, place] = np.maximum(high[b, place], low[b, place])
+        self._escapes(side, places, quantizers, bins)
+        for b, (place, quantizer, q) in enumerate(zip(places, quantizers, bins, strict=True)):
+            lower, upper = quantizer.cells(q)
+            low[b, place] = np.maximum(low[b, place], lower)
+            high[b, place] = np.maximum(np.minimum(high[b, place], upper), low[b, place])
             kind[b, place] = np.where(q == 0, ZERO, SIGNIFICANT)
-            around.measured(b, place, np.minimum(size, BINS), deviation[b, place], width, dead[b])
-
-    def _dead_zones(self, deviation: np.ndarray, width: float) -> np.ndarray:
-        """Half-widths (n,) of the zero bins: from ``dead_zone`` steps, where deviations are far below a step, down."""
-        p = self.profile
-        small = width * width / (width * width + deviation * deviation)
-        return ((p.dead_zone - p.dead_zone_far) * small + p.dead_zone_far) * width
-
-    def _bins(
-        self, z: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, width: float, dead: np.ndarray
-    ) -> np.ndarray:
-        """Symbols 0..2 BINS of the truth; encoder only. A truth just outside its cell is moved in."""
-        inside = np.clip(z, low + 1e-6, np.maximum(high - 1e-6, low + 1e-6)) - mean
-        size = np.floor((np.abs(inside) - dead) / width) + 1
-        size = np.where(np.abs(inside) < dead, 0, np.minimum(size, BINS))
-        return (np.where(inside < 0, -size, size) + BINS).astype(np.int32)
+            around.measured(b, place, np.minimum(np.abs(q), BINS), deviation[b, place], width, quantizer.dead)
 
     def _escapes(
-        self,
-        side: Side,
-        places: list[np.ndarray],
-        bins: list[np.ndarray],
-        mean: np.ndarray,
-        width: float,
-        dead: list[np.ndarray],
+        self, side: Side, places: list[np.ndarray], quantizers: list[Quantizer], bins: list[np.ndarray]
     ) -> None:
         """Bins beyond the last symbol, as Elias-gamma numbers of even bits; ``bins`` are replaced by the true ones."""
         far = [np.flatnonzero(np.abs(q) == BINS) for q in bins]
 
         def excess(truth: Tensor) -> list[np.ndarray]:
             z = self._truth(truth)
-            own = ((places[b][f], dead[b][f], b) for b, f in enumerate(far))
-            size = (np.floor((np.abs(z[b, p] - mean[b, p]) - zero) / width) + 1 for p, zero, b in own)
-            return [np.maximum(n - BINS, 0).astype(np.int64) + 1 for n in size]
+            found = (quantizers[b].bins(z[b, p])[far[b]] for b, p in enumerate(places))
+            return [np.maximum(np.abs(q) - BINS, 0) + 1 for q in found]
 
         for b_far, q, value in zip(far, bins, self._gamma(side, excess, [len(f) for f in far]), strict=True):
             q[b_far] = np.sign(q[b_far]) * (BINS + value - 1)
@@ -236,11 +207,9 @@ class PredictiveCoder:
         return self.truth_of[1]
 
 
-def _edges(dead: np.ndarray, width: float) -> np.ndarray:
-    """Borders (n, 2 BINS + 2) of all bins around the mean, the outer ones open."""
-    offsets = dead[:, None] + np.arange(BINS) * width
-    open_end = np.full((len(dead), 1), 2.0**40)
-    return np.concatenate((-open_end, -offsets[:, ::-1], offsets, open_end), axis=1)
+def _moved_in(z: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The truth (n,), where it lies just outside of its cell moved in."""
+    return np.clip(z, low + 1e-6, np.maximum(high - 1e-6, low + 1e-6))
 
 
 def _values(mean: np.ndarray, low: np.ndarray, high: np.ndarray, kind: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -22,6 +21,7 @@ from tests.format.arithmetic import (
     pixels,
     sampler,
     sigmoid,
+    state_of,
 )
 from tests.format.around import Around
 from tests.format.coder import Decoder, boundaries
@@ -69,13 +69,8 @@ class Canvas:
         total = np.sum([grid(x) for x in samples], axis=0)
         self.estimate = self.project(from_grid(np.rint(total / float(len(z)))))
         self.tier += 1
-        if self.state() != state:
+        if state_of(self.low, self.high) != state:
             raise Bad(f"the state after tier {self.tier - 1} of canvas {self.number} is another")
-
-    def state(self) -> int:
-        """Section 4.6."""
-        data = (self.low + 0.0).astype("<f8").tobytes() + (self.high + 0.0).astype("<f8").tobytes()
-        return int.from_bytes(hashlib.sha256(data).digest()[:2], "little")
 
     def project(self, x: np.ndarray, inset: float | None = None) -> np.ndarray:
         """Section 4.2."""

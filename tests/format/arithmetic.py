@@ -123,6 +123,12 @@ def noise(
     return table()[numbers.astype(np.int64)].reshape(shape)
 
 
+def state_of(*arrays: np.ndarray) -> int:
+    """Sections 4.6, 5.3 and 6.6."""
+    digest = hashlib.sha256(b"".join((array + 0.0).astype("<f8").tobytes() for array in arrays)).digest()
+    return int.from_bytes(digest[:2], "little")
+
+
 def levels(count: int, first: float, last: float) -> list[float]:
     if count == 1:
         return [first]

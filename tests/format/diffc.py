@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from tests.format.arithmetic import from_grid, grid, ln, noise, pixels, power, table, words
+from tests.format.arithmetic import from_grid, grid, ln, noise, pixels, power, state_of, table, words
 from tests.format.coder import Decoder, boundaries
 from tests.format.container import Bad, Stream
 from tests.format.windows import Windows, first_variance, radius
@@ -60,7 +59,7 @@ class Canvas:
             z[self.places] = self.now
             self.estimate = self.prior.denoise(from_grid(self.basis.synthesize(z)), level)
         self.groups += 1
-        if int.from_bytes(hashlib.sha256((self.now + 0.0).astype("<f8").tobytes()).digest()[:2], "little") != state:
+        if state_of(self.now) != state:
             raise Bad(f"the state of canvas {self.number} is another")
 
     def step(self, decoder: Decoder, level: float) -> None:
