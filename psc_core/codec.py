@@ -180,7 +180,7 @@ def _encode_canvases(
     similarities: list[list[float]] = [[] for _ in batch]
     for _ in range(profile.tiers):
         groups: list[list[Chunk]] = [[] for _ in batch]
-        for _ in range(canvases.groups(profile)):
+        for _ in range(profile.groups):
             canvases.run_group(side)
             for own, payload, state in zip(groups, side.finish(), canvases.state_hashes(), strict=True):
                 own.append(Chunk(payload, state))
@@ -225,7 +225,7 @@ def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
     for number in range(profile.tiers):
         groups = zip(*(piece.tiers[number] for piece in pieces), strict=True)
         chunks = [chunk for group in groups for chunk in group]
-        tiers.append(Tier.build(chunks, canvases=len(pieces), index=number))
+        tiers.append(Tier.build(chunks, index=number))
     return tuple(tiers)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,7 @@ class Mosaic:
         self.tiers = min(p.tiers for p in pieces)
         self.cells = [piece.cells for piece in pieces]
         self.padded = [piece.estimate.shape for piece in pieces]
+        self.share = float(np.float32(1 / (2 * self.tiers)))
         self.borders = [self._border(canvas) for canvas in self.canvases]
         self.start = self._blank(torch.float32)
         for number, (canvas, piece) in enumerate(zip(self.canvases, pieces, strict=True)):
@@ -87,13 +89,13 @@ class Mosaic:
         return own[:, : canvas.height, : canvas.width]
 
     def _project(self, number: int, x_CHW: Tensor, inset: float) -> Tensor:
-        """One canvas put into its cells; pixels at an inner border go half of the way, so that none shows.
+        """One canvas put into its cells; pixels at an inner border stay behind by a share, so that none shows.
 
-        Cells know one side of a border alone, and move it against the other.
+        Cells know one side of a border alone, and move it against the other: the more, the fewer tiers they have.
         """
         x = self.cells[number].project(_padded(x_CHW, *self.padded[number][1:])[None, None], inset)
         own = x[0, 0, :, : x_CHW.shape[1], : x_CHW.shape[2]]
-        return torch.where(self.borders[number], (own + x_CHW) * 0.5, own)
+        return torch.where(self.borders[number], own + (x_CHW - own) * self.share, own)
 
     def _border(self, canvas: Canvas) -> Tensor:
         """Which pixels (h, w) of a canvas are beside another canvas."""

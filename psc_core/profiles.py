@@ -37,6 +37,11 @@ class Profile:
     """Largest side of a canvas; a larger image is cut into canvases, each coded alone."""
 
     @property
+    def groups(self) -> int:
+        """Groups of stages a tier, each a chunk of every canvas: one, since a cut point costs 5 bytes."""
+        return 1
+
+    @property
     def digest(self) -> str:
         """Hex sha256 over every field."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
@@ -223,7 +228,7 @@ class DiffCProfile(Profile):
     first_steps: int = 10
     """Steps of tier 0."""
     steps: int = 2
-    """Steps of every later tier, and cut points of every tier."""
+    """Steps of every later tier, and groups of every tier."""
     chunk_bits: int = 12
     """Expected bits of a chunk of the reverse channel coder."""
     candidates: int = 16
@@ -234,6 +239,11 @@ class DiffCProfile(Profile):
     """Heun steps of the probability-flow ODE (DiffC-F)."""
     ancestral_steps: int = 40
     """Steps of ancestral sampling (DiffC-A)."""
+
+    @property
+    def groups(self) -> int:
+        """Each with a cut point after it."""
+        return self.steps
 
     def check(self) -> None:
         super().check()

@@ -46,11 +46,6 @@ class PublishedCanvases:
         """No padding beyond the network's own."""
         return 1
 
-    @staticmethod
-    def groups(profile: PaperProfile) -> int:
-        """Chunks a tier: one, since a cut point costs 5 bytes and a stage of 12 rows about 10."""
-        return 1
-
     def run_group(self, side: Side) -> None:
         """One chunk: the stages of a tier, on either side."""
         for _ in range(self.profile.stages):

@@ -58,11 +58,6 @@ class StructuredCanvases:
         """Canvases are padded to whole windows."""
         return profile.window
 
-    @staticmethod
-    def groups(profile: ArchiveProfile) -> int:
-        """Chunks a tier."""
-        return 1
-
     def run_group(self, side: Side) -> None:
         """One tier: where the posterior is (from a model of photographs, then from samples), then what is measured."""
         step = step_of(self.profile, self.tier)

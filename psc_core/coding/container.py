@@ -1,9 +1,9 @@
 """The stream container: tiers of checksummed chunks.
 
-A tier is ``varint(groups)`` followed by ``groups x canvases`` chunks, canvas by canvas within a group of stages. A
-chunk is ``varint(length)``, a 16-bit checksum, a 16-bit hash of the decoder's state after the chunk, and the payload
-of that length, range-coded. The end of every chunk is a cut point: plain slicing there leaves a valid stream, since
-a chunk vouches for itself. Nothing here needs the model, or torch.
+A tier is as many chunks as its profile's groups of stages times the canvases, canvas by canvas within a group. A chunk
+is ``varint(length)``, a 16-bit checksum, a 16-bit hash of the decoder's state after the chunk, and the payload of that
+length, range-coded. The end of every chunk is a cut point: plain slicing there leaves a valid stream, since a chunk
+vouches for itself. Nothing here needs the model, or torch.
 """
 
 from __future__ import annotations
@@ -32,33 +32,27 @@ class Tier:
 
     data: bytes
     cuts: tuple[int, ...]
-    groups: int = field(repr=False)
     chunks: tuple[Chunk, ...] = field(repr=False)
 
     @classmethod
-    def build(cls, chunks: Sequence[Chunk], *, canvases: int, index: int) -> Tier:
-        """Lay out ``groups x canvases`` chunks as tier number ``index``."""
-        groups = len(chunks) // canvases
-        out = bytearray(varint(groups))
-        cuts = []
+    def build(cls, chunks: Sequence[Chunk], *, index: int) -> Tier:
+        """Lay out chunks as tier number ``index``."""
+        out, cuts = bytearray(), []
         for place, chunk in enumerate(chunks):
             body = chunk.state.to_bytes(2, "little") + chunk.payload
-            out += varint(len(chunk.payload)) + _checksum(index, groups, place, body) + body
+            out += varint(len(chunk.payload)) + _checksum(index, place, body) + body
             cuts.append(len(out))
-        return cls(bytes(out), tuple(cuts), groups, tuple(chunks))
+        return cls(bytes(out), tuple(cuts), tuple(chunks))
 
     @classmethod
-    def read(cls, reader: Reader, *, canvases: int, index: int, partial: bool = False) -> Tier:
-        """Read one tier; it may end early, at a cut (or anywhere, with ``partial``)."""
+    def read(cls, reader: Reader, *, count: int, index: int, partial: bool = False) -> Tier:
+        """Read one tier of ``count`` chunks; it may end early, at a cut (or anywhere, with ``partial``)."""
         start = reader.position
-        groups = reader.varint(f"tier {index}")
-        if not groups:
-            raise CorruptStream(f"tier {index} claims to hold nothing: its bytes were changed")
         chunks: list[Chunk] = []
         cuts: list[int] = []
-        while len(chunks) < groups * canvases and reader.left:
+        while len(chunks) < count and reader.left:
             try:
-                chunks.append(_read_chunk(reader, index, groups, len(chunks)))
+                chunks.append(_read_chunk(reader, index, len(chunks)))
             except CutStream:
                 if not partial:
                     raise
@@ -66,14 +60,14 @@ class Tier:
                 break
             cuts.append(reader.position - start)
         end = start + cuts[-1] if cuts else reader.position
-        return cls(reader.data[start:end], tuple(cuts), groups, tuple(chunks))
+        return cls(reader.data[start:end], tuple(cuts), tuple(chunks))
 
     def cut(self, max_bytes: int) -> Tier | None:
         """The longest valid prefix of at most ``max_bytes`` bytes, or None if not one chunk fits."""
         kept = sum(cut <= max_bytes for cut in self.cuts)
         if not kept:
             return None
-        return Tier(self.data[: self.cuts[kept - 1]], self.cuts[:kept], self.groups, self.chunks[:kept])
+        return Tier(self.data[: self.cuts[kept - 1]], self.cuts[:kept], self.chunks[:kept])
 
 
 @dataclass(frozen=True)
@@ -129,6 +123,11 @@ class Stream:
         return count_canvases(self.height, self.width, self.shared.profile.canvas)
 
     @property
+    def chunks(self) -> int:
+        """How many chunks a whole tier has."""
+        return self.shared.profile.groups * self.canvases
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the standalone form, all headers counted."""
         return len(self.shared.to_bytes()) + len(self.image_header) + sum(len(t.data) for t in self.tiers)
@@ -157,7 +156,7 @@ class Stream:
         while reader.left:
             if len(tiers) == shared.profile.tiers:
                 raise CorruptStream(f"{reader.left} bytes after the last tier")
-            tiers.append(Tier.read(reader, canvases=stream.canvases, index=len(tiers), partial=partial))
+            tiers.append(Tier.read(reader, count=stream.chunks, index=len(tiers), partial=partial))
         return cls(shared, image, _without_empty_end(tiers))
 
     @classmethod
@@ -170,10 +169,12 @@ class Stream:
         read = []
         for index, raw in enumerate(tiers):
             reader = Reader(bytes(raw))
-            read.append(Tier.read(reader, canvases=stream.canvases, index=index))
+            read.append(Tier.read(reader, count=stream.chunks, index=index))
             if reader.left:
                 raise CorruptStream(f"{reader.left} bytes too many in tier {index}")
-            if index + 1 < len(tiers) and len(read[-1].chunks) < read[-1].groups * stream.canvases:
+            if not raw:
+                raise CutStream(f"tier {index} holds nothing: a tier that was cut away is left out")
+            if index + 1 < len(tiers) and len(read[-1].chunks) < stream.chunks:
                 raise CutStream(f"tier {index} ends early, though tier {index + 1} follows: only the last may be cut")
         return cls(shared, image, tuple(read))
 
@@ -215,7 +216,7 @@ class Stream:
             raise CorruptStream("the tiers do not read back as they are")
 
 
-def _read_chunk(reader: Reader, tier: int, groups: int, place: int) -> Chunk:
+def _read_chunk(reader: Reader, tier: int, place: int) -> Chunk:
     what = f"chunk {place} of tier {tier}"
     length = reader.varint(what)
     if reader.left < 4 + length:
@@ -225,13 +226,13 @@ def _read_chunk(reader: Reader, tier: int, groups: int, place: int) -> Chunk:
         )
     checksum = reader.take(2, what)
     body = reader.take(2 + length, what)
-    if checksum != _checksum(tier, groups, place, body):
+    if checksum != _checksum(tier, place, body):
         raise CorruptStream(f"the checksum of {what} does not match: its bytes were changed")
     return Chunk(body[2:], int.from_bytes(body[:2], "little"))
 
 
-def _checksum(tier: int, groups: int, place: int, body: bytes) -> bytes:
-    where = b"".join(map(varint, (tier, groups, place, len(body))))
+def _checksum(tier: int, place: int, body: bytes) -> bytes:
+    where = b"".join(map(varint, (tier, place, len(body))))
     return crc_hqx(body, crc_hqx(where, 0xFFFF)).to_bytes(2, "little")
 
 

@@ -68,11 +68,6 @@ class DiffCCanvases:
         """Canvases are padded to whole windows."""
         return profile.window
 
-    @staticmethod
-    def groups(profile: DiffCProfile) -> int:
-        """Chunks of the container a tier: cut points."""
-        return profile.steps
-
     def run_group(self, side: Side) -> None:
         """The steps up to the next cut point, then the estimate E[x | x_t] there."""
         tier, group = divmod(self.group, self.profile.steps)

@@ -327,7 +327,7 @@ class Mosaic:
         for top, left, _, _ in self.stream.canvases:
             beside[max(0, top - 1) : top + (top > 0)] = True
             beside[:, max(0, left - 1) : left + (left > 0)] = True
-        return np.where(beside, (own + x) * np.float32(0.5), own)
+        return np.where(beside, own + (x - own) * np.float32(1 / (2 * self.tiers)), own)
 
     def denoise(self, orientation: int, x: np.ndarray, sigma: float) -> np.ndarray:
         parts, denoise = [], _turned(self.prior.denoise, orientation)

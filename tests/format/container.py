@@ -109,7 +109,8 @@ def parse(data: bytes, profiles: dict[str, dict[str, Any]], *, cut: bool = False
     while source.at < len(data):
         if len(stream.tiers) == shared["profile"]["tiers"]:
             raise Bad("bytes after the last tier")
-        chunks = _tier(source, len(stream.tiers), len(canvases), cut)
+        groups = shared["profile"]["steps"] if shared["profile"]["codec"] == "diffc" else 1
+        chunks = _tier(source, len(stream.tiers), groups * len(canvases), cut)
         if chunks:
             stream.tiers.append(chunks)
     return stream
@@ -177,10 +178,9 @@ def cuts(length: int, limit: int) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def _tier(source: Bytes, tier: int, canvases: int, cut: bool) -> list[tuple[bytes, int]]:
-    groups = source.varint()
+def _tier(source: Bytes, tier: int, count: int, cut: bool) -> list[tuple[bytes, int]]:
     chunks: list[tuple[bytes, int]] = []
-    while len(chunks) < groups * canvases and source.at < len(source.data):
+    while len(chunks) < count and source.at < len(source.data):
         start = source.at
         try:
             length = source.varint()
@@ -190,7 +190,7 @@ def _tier(source: Bytes, tier: int, canvases: int, cut: bool) -> list[tuple[byte
                 raise
             source.at = len(source.data)
             break
-        where = b"".join(map(varint, (tier, groups, len(chunks), length + 2)))
+        where = b"".join(map(varint, (tier, len(chunks), length + 2)))
         if crc16(body, crc16(where)) != int.from_bytes(checksum, "little"):
             raise Bad(f"checksum of the chunk at byte {start}")
         chunks.append((body[2:], int.from_bytes(body[:2], "little")))

@@ -74,7 +74,7 @@ class FakeCodec(Codec):
 
 
 def fake_stream(image: np.ndarray, shared: psc_core.SharedHeader) -> Stream:
-    """A stream whose payload is a digest of the pixels: tiers of growing sizes, several cuts each."""
+    """A stream whose payload is a digest of the pixels: tiers of growing sizes."""
     height, width, channels = image.shape
     header = ImageHeader(height=height, width=width, channels=channels)
     canvases = Stream(shared, header, ()).canvases
@@ -82,10 +82,10 @@ def fake_stream(image: np.ndarray, shared: psc_core.SharedHeader) -> Stream:
     tiers, used = [], 0
     for index in range(shared.profile.tiers):
         chunks = []
-        for place in range(3 * canvases):
+        for place in range(shared.profile.groups * canvases):
             size = 3 + noise[place] % (7 * (index + 1))
             chunks.append(Chunk(noise[used : used + size], place + 1))
             used += size
-        tiers.append(Tier.build(chunks, canvases=canvases, index=index))
+        tiers.append(Tier.build(chunks, index=index))
     quality = tuple(20.0 + 2 * k for k in range(len(tiers)))
     return Stream(shared, header, tuple(tiers), EncodeReport(7, 0.1, quality, tuple(q / 100 for q in quality)))

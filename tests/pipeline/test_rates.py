@@ -16,15 +16,18 @@ from pipeline.errors import AlreadyADataset, BadRequest, NotADataset, PlanDiffer
 from pipeline.images import Facts
 from pipeline.parts import concat_rows
 from pipeline.rates import truncate, truncated
+from pipeline.request import Request
 from pipeline.rows import Loaded, failed_row, ok_row
 from pipeline.sources import Item, Source
 from psc_core.errors import TierOutOfRange
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
-from tests.pipeline.fake import FakeCodec, fake_stream, paper
+from tests.pipeline.fake import FakeCodec, fake_stream
 
 TIERS = 4
-SHARED = psc_core.SharedHeader.from_json(FakeCodec().shared(paper(), FakeCodec().load(paper())))
+CUTS = Request(profile="diffc", overrides={"tiers": 4, "steps": 3})
+"""Three cut points a tier."""
+SHARED = psc_core.SharedHeader.from_json(FakeCodec().shared(CUTS, FakeCodec().load(CUTS)))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("rates")
     make_images(root / "src", 12)
     (root / "src" / "broken.jpg").write_bytes(b"no")
-    make_dataset(root / "src", root / "ds")
+    make_dataset(root / "src", root / "ds", CUTS)
     return str(root / "ds")
 
 

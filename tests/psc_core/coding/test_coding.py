@@ -76,8 +76,7 @@ def stream_of(payloads: list[list[bytes]]) -> Stream:
     profile = get_profile("archive", tiers=max(1, len(payloads)), canvas=32)
     shared = SharedHeader(profile=profile, prior_name="gaussian", prior_fingerprint="0f" * 16)
     tiers = [
-        Tier.build([Chunk(p, len(p) * 77 & 0xFFFF if p else 0) for p in t], canvases=2, index=k)
-        for k, t in enumerate(payloads)
+        Tier.build([Chunk(p, len(p) * 77 & 0xFFFF if p else 0) for p in t], index=k) for k, t in enumerate(payloads)
     ]
     return Stream(shared, ImageHeader(height=32, width=64, channels=3), tuple(tiers))
 
