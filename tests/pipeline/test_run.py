@@ -320,9 +320,10 @@ def test_decompress_to_parquet(ray_session, source, tmp_path, options):
 
 
 def test_an_image_that_ends_its_decoder_is_missing_in_the_parquet_alone(ray_session, source, tmp_path):
+    red(source / "img0007.png", 1)
     make_dataset(source, tmp_path / "ds")
-    options = {"format": "parquet", "workers": 2, "codec": FakeCodec(kills_width=26)}
+    options = {"format": "parquet", "workers": 2, "codec": FakeCodec(kills_width=8)}
     result = decompress(str(tmp_path / "ds"), str(tmp_path / "out"), **options)
     ids = ds.dataset(tmp_path / "out", format="parquet").to_table()["image_id"].to_pylist()
-    assert len(ids) == len(set(ids)) == result.written == 17
+    assert len(ids) == len(set(ids)) == result.written == 19
     assert not set(ids) & {f["image_id"] for f in result.failed}

@@ -76,7 +76,7 @@ def test_truncated_datasets_decode_like_the_tier(dataset, tmp_path):
 
 def test_a_rate_cap_at_encoding_equals_truncating_to_it(dataset, request_, tmp_path):
     capped = Request(**{**vars(request_), "max_bpp": 0.8})
-    compress(str(dataset.parent / "src"), str(tmp_path / "capped"), capped, workers=2)
+    compress(str(dataset.parent / "src"), str(tmp_path / "capped"), capped, workers=1)
     truncate(str(dataset), str(tmp_path / "cut"), bpp=0.8)
     streams = [list(Dataset.open(str(tmp_path / name)).streams()) for name in ("capped", "cut")]
     assert streams[0] == streams[1]
@@ -91,7 +91,7 @@ def test_the_plan_holds_the_header_that_the_codec_writes(dataset, request_):
 
 def test_extending_continues_the_streams(dataset, tmp_path):
     truncate(str(dataset), str(tmp_path / "low"), tier=0)
-    options = {"source": str(dataset.parent / "src"), "workers": 2}
+    options = {"source": str(dataset.parent / "src"), "workers": 1}
     result = extend(str(tmp_path / "low"), str(tmp_path / "two"), tier=1, **options)
     assert result.notes == {"not_extended": 0}
     extend(str(tmp_path / "two"), str(tmp_path / "three"), tier=2, **options)
