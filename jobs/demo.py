@@ -26,6 +26,8 @@ def demo(
 ) -> dict[str, Any]:
     """Write photographs into ``out``, compress, truncate, decode every tier, draw ``out``/contact-sheet.png.
 
+    Tier 1 is decoded from the truncated dataset, which needs nothing of what was cut away.
+
     Args:
         size: longest side in pixels to which the photographs are reduced first.
 
@@ -33,6 +35,7 @@ def demo(
         One row an image and tier: id, tier, bytes, bpp, psnr (dB); and seconds a verb.
     """
     from jobs.compress import compress
+    from jobs.decompress import decompress
     from jobs.truncate import truncate
 
     folder = _fresh(Path(out))
@@ -44,13 +47,11 @@ def demo(
         )
     with _timed(seconds, "truncate"):
         truncate(str(folder / "dataset"), str(folder / "dataset-tier-1"), tier=1)
-    tiers = _tiers(folder / "dataset")
-    pictures = {}
-    with _timed(seconds, "decompress"), bar("tier") as shown:
-        shown.total = len(tiers)
-        for tier in tiers:
-            pictures[tier] = _decoded(folder, tier)
-            shown.update(1)
+    with _timed(seconds, "decompress"):
+        decompress(str(folder / "dataset-tier-1"), str(folder / "tier-1"))
+    with _timed(seconds, "replay"):
+        _replay(folder)
+    pictures = _pictures(folder)
     rows = _measure(sources, pictures, folder / "dataset")
     _sheet(sources, pictures, rows, profile).save(folder / "contact-sheet.png")
     figures = {"images": len(sources), "rows": rows, "seconds": seconds, "sheet": str(folder / "contact-sheet.png")}
@@ -115,30 +116,46 @@ def _photographs(folder: Path, size: int) -> dict[str, np.ndarray]:
         image = Image.fromarray(getattr(data, name)())
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
         image.save(folder / f"{name}.png")
-        array = np.asarray(image)
-        out[f"{name}.png"] = array[:, :, None] if array.ndim == 2 else array
+        out[f"{name}.png"] = _pixels(folder / f"{name}.png")
     return out
 
 
-def _tiers(dataset: Path) -> list[int]:
-    from jobs.query import query
+def _replay(folder: Path) -> None:
+    """Every other tier's pictures, each stream replayed once: what ``decompress`` gives at that tier."""
+    import psc_core
+    from pipeline.codec import Codec
+    from pipeline.dataset import Dataset
+    from pipeline.request import Request
 
-    return [int(r["tier"]) for r in query(str(dataset), "select distinct tier from tiers order by tier").to_pylist()]
+    opened = Dataset.open(str(folder / "dataset"))
+    prior = Codec().load(Request.of_streams(opened.shared, loaded_from=opened.plan.prior))
+    with bar("picture") as shown:
+        shown.total = len(PHOTOGRAPHS) * (opened.tiers - 1)
+        for name, stream in opened.streams():
+            if isinstance(stream, Exception):
+                raise stream
+            for replayed in psc_core.replay(stream, prior):
+                if replayed.tier == 1:
+                    continue
+                tier = folder / f"tier-{replayed.tier}"
+                tier.mkdir(exist_ok=True)
+                pixels = replayed.restore()
+                Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(tier / name)
+                shown.update(1)
 
 
-def _decoded(folder: Path, tier: int) -> dict[str, np.ndarray]:
-    from jobs.decompress import decompress
+def _pictures(folder: Path) -> dict[int, dict[str, np.ndarray]]:
+    """By tier and image, (H, W, C)."""
+    tiers = sorted(int(path.name.removeprefix("tier-")) for path in folder.glob("tier-*"))
+    return {
+        tier: {f"{name}.png": _pixels(folder / f"tier-{tier}" / f"{name}.png") for name in PHOTOGRAPHS}
+        for tier in tiers
+    }
 
-    out = folder / f"tier-{tier}"
-    # Tiers 0 and 1 come from the truncated dataset: it needs nothing of what was cut away.
-    source = folder / ("dataset-tier-1" if tier <= 1 else "dataset")
-    decompress(str(source), str(out), tier=tier)
-    found = {}
-    for name in PHOTOGRAPHS:
-        path = next(out.glob(f"{name}*.png"))
-        array = np.asarray(Image.open(path))
-        found[f"{name}.png"] = array[:, :, None] if array.ndim == 2 else array
-    return found
+
+def _pixels(path: Path) -> np.ndarray:
+    array = np.asarray(Image.open(path))
+    return array[:, :, None] if array.ndim == 2 else array
 
 
 def _measure(
