@@ -108,7 +108,7 @@ def stream_under(stream: psc_core.Stream, bpp: float) -> psc_core.Stream:
     As everywhere in a dataset, the rate counts what the image's row stores, and not the header that all
     rows share. If no cut is under the rate, no tier is left.
     """
-    budget = max(int(bpp * stream.width * stream.height / 8), len(stream.image_header))
+    budget = max(stream.bytes_at(bpp), len(stream.image_header))
     short = stream.truncate(max_bytes=budget + len(stream.shared.to_bytes()))
     if stream.report is None:
         return short

@@ -20,7 +20,7 @@ from pipeline import plan as planning
 from pipeline.commit import adopt, commit, committed_shards
 from pipeline.cuts import cut_binary, cut_lists, last_cut
 from pipeline.dataset import Dataset
-from pipeline.errors import BadRequest, JobFailed
+from pipeline.errors import BadRequest, CorruptPart, JobFailed
 from pipeline.interrupt import before_writing
 from pipeline.parts import PartWriter
 from pipeline.plan import Plan
@@ -78,7 +78,11 @@ def truncate(
 
 
 def truncated(table: pa.Table, tiers: int, bpp: float) -> pa.Table:
-    """Rows of a dataset of ``tiers`` tiers, each cut at its last cut of at most ``bpp`` bits a pixel."""
+    """Rows of a dataset of ``tiers`` tiers, each cut at its last cut of at most ``bpp`` bits a pixel.
+
+    Raises:
+        CorruptPart: a row's figures are not of its bytes.
+    """
     ok = pc.equal(table["status"], OK).combine_chunks()
     area = pc.multiply(table["width"].cast(pa.float64()), table["height"].cast(pa.float64()))
     budget = np.floor(_numbers(area) * bpp / 8)
@@ -91,6 +95,7 @@ def truncated(table: pa.Table, tiers: int, bpp: float) -> pa.Table:
         payload, cuts = columns[f"tier_{k}"].combine_chunks(), columns[f"t{k}_cuts"].combine_chunks()
         size = _numbers(columns[f"t{k}_bytes"])
         keep = last_cut(cuts, np.where(open_rows, left, -1)).astype(np.float64)
+        _check(k, keep, _numbers(pc.binary_length(columns[f"tier_{k}"])), size)
         whole = keep == size
         gone = keep == 0
         columns[f"tier_{k}"] = cut_binary(payload, keep.astype(np.int64), gone)
@@ -105,6 +110,15 @@ def truncated(table: pa.Table, tiers: int, bpp: float) -> pa.Table:
     columns["bytes"] = pa.array(used.astype(np.int64), mask=missing)
     columns["bpp"] = pa.array(8 * used / np.maximum(_numbers(area), 1), mask=missing)
     return pa.table(columns, schema=dataset_schema(tiers, conditions="prompt" in columns))
+
+
+def _check(tier: int, keep: np.ndarray, held: np.ndarray, said: np.ndarray) -> None:
+    """Bytes are gathered by these figures: wrong ones would reach beyond the tier."""
+    wrong = (keep > held) | (keep < 0) | (said != held)
+    if wrong.any():
+        row = int(wrong.argmax())
+        found = f"{held[row]:.0f} bytes, said to be {said[row]:.0f}, to be cut at {keep[row]:.0f}"
+        raise CorruptPart(f"tier {tier} of row {row} has {found}: psc verify says which images are damaged")
 
 
 def _plan(origin: Dataset, tier: int | None, bpp: float | None) -> Plan:

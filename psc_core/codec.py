@@ -20,7 +20,7 @@ from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
 from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader, version_for
 from psc_core.decodable import check_cost, check_decodable
 from psc_core.errors import InvalidImage, InvalidProfile
-from psc_core.memory import in_halves
+from psc_core.memory import fitting, in_halves
 from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
@@ -122,7 +122,8 @@ def decode_batch(
             (DiffC-A) too.
 
     Raises:
-        WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream.
+        WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream,
+        OutOfMemory.
     """
     pixels = [prior.to_pixels(x) for x in decode_to_model(streams, prior, tier=tier, restore=restore)]
     return [as_coded(*pair) for pair in zip(pixels, streams, strict=True)]
@@ -139,13 +140,13 @@ def decode_to_model(
         stream.shared.profile.check_restoration(restore)
         check_decodable(stream, prior)
     chosen = [s if tier is None else s.truncate(tier=tier) for s in streams]
-    outputs = [blank(s, prior) for s in chosen]
+    outputs = [fitting(_image(s), partial(blank, s, prior)) for s in chosen]
     for items in alike(chosen):
         shared = chosen[items[0].image].shared
         if joint(chosen[items[0].image]):
             given, profile = prior.conditioned(items[0].condition), cast("ArchiveProfile", shared.profile)
             mosaic = Mosaic(given, profile, _pieces(items, chosen, prior, shared), shared.seed)
-            outputs[items[0].image] = mosaic.restore(restore)
+            outputs[items[0].image] = fitting(_image(chosen[items[0].image]), partial(mosaic.restore, restore))
             continue
         for batch in batches(items, prior, shared.profile):
             part = partial(_decode_canvases, streams=chosen, prior=prior, shared=shared, restore=restore)
@@ -216,6 +217,10 @@ def _decode_canvases(
     return list(_last(replaying(batch, streams, prior, shared)).restore(restore))
 
 
+def _image(stream: Stream) -> str:
+    return f"an image of {stream.height}x{stream.width} pixels"
+
+
 def _last(states: Iterator[Any]) -> Any:
     return deque(states, maxlen=1).pop()
 
@@ -225,7 +230,7 @@ def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
     for number in range(profile.tiers):
         groups = zip(*(piece.tiers[number] for piece in pieces), strict=True)
         chunks = [chunk for group in groups for chunk in group]
-        tiers.append(Tier.build(chunks, index=number))
+        tiers.append(Tier.build(chunks, canvases=len(pieces), index=number))
     return tuple(tiers)
 
 
@@ -253,7 +258,7 @@ def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
 def _under(stream: Stream, max_bpp: float) -> Stream:
     if not 0 < max_bpp < math.inf:
         raise InvalidProfile(f"max_bpp={max_bpp}: expected a rate above 0 bits a pixel")
-    cut = stream.truncate(max_bytes=int(max_bpp * stream.height * stream.width / 8))
+    cut = stream.truncate(max_bytes=stream.bytes_at(max_bpp))
     return Stream(cut.shared, cut.image, cut.tiers, stream.report)
 
 

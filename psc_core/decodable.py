@@ -12,16 +12,19 @@ from psc_core.profiles import Profile
 
 _SAMPLED_PIXELS = 1 << 26
 """Pixels of all samples of one canvas: a few GB. More is a header that nobody meant."""
+_LEAST_SAMPLES = 8
+"""A canvas takes as much memory as so many samples of it, however few are drawn."""
 _KEY_RANGE = 1 << 12
 """Steps and stages have 12 bits each in the key of their noise."""
 
 
 def check_cost(header: ImageHeader, profile: Profile) -> None:
     """Refuse what no machine is meant to compute, before anything is allocated: a header may claim any number."""
-    samples = max(getattr(profile, field, 1) for field in ("samples", "restore_samples"))
+    samples = max(_LEAST_SAMPLES, *(getattr(profile, field, 1) for field in ("samples", "restore_samples")))
     height, width = min(header.height, profile.canvas), min(header.width, profile.canvas)
     if height * width * samples > _SAMPLED_PIXELS:
-        raise InvalidProfile(f"{samples} samples of a {height}x{width} canvas: choose fewer, or a smaller canvas")
+        room = f"room for {samples} samples of a {height}x{width} canvas"
+        raise InvalidProfile(f"{room}: choose a smaller canvas, or fewer samples")
     steps = max((value for field, value in vars(profile).items() if field.endswith("steps")), default=1)
     stages = profile.tiers * getattr(profile, "stages", 1)
     if steps >= _KEY_RANGE or stages >= _KEY_RANGE:
@@ -32,9 +35,10 @@ def check_decodable(stream: Stream, prior: Prior) -> None:
     """Raise the typed error of what keeps ``prior`` from decoding ``stream``."""
     shared = stream.shared
     check_cost(stream.image, shared.profile)
+    most = shared.profile.groups * stream.canvases
     for number, tier in enumerate(stream.tiers):
-        if len(tier.chunks) > stream.chunks:
-            raise CorruptStream(f"tier {number} has {len(tier.chunks)} chunks; its profile makes {stream.chunks}")
+        if len(tier.chunks) > most:
+            raise CorruptStream(f"tier {number} has {len(tier.chunks)} chunks; its profile makes {most}")
     held = len(stream.tiers[0].chunks) if stream.tiers else 0
     if held < stream.canvases:  # also bounds what is allocated by what was read
         raise CutStream(

@@ -103,12 +103,26 @@ def tried(compute: Callable[[], R]) -> R | None:
     """What ``compute`` gives, or None if memory ran out; then what it held is let go."""
     try:
         return compute()
-    except (torch.OutOfMemoryError, OutOfMemory):
-        pass
+    except (RuntimeError, MemoryError, OutOfMemory) as error:
+        if not ran_out(error):
+            raise
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether that is what an allocation raises that fails, on a GPU, in torch on a CPU, or in numpy."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemory) or "DefaultCPUAllocator" in str(error)
+
+
+def fitting(what: str, compute: Callable[[], R]) -> R:
+    """What ``compute`` gives. Raises :class:`OutOfMemory` where ``what`` does not fit."""
+    found = tried(compute)
+    if found is None:
+        raise OutOfMemory(f"{what} does not fit into memory")
+    return found
 
 
 def halved(count: int, quietly: bool, one: str) -> int:

@@ -36,6 +36,13 @@ class Profile:
     canvas: int
     """Largest side of a canvas; a larger image is cut into canvases, each coded alone."""
 
+    def __post_init__(self) -> None:
+        """A whole number given for a field of floats becomes a float: both are one profile, and have one digest."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "float" and type(value) is int and abs(value) < 2**53:
+                object.__setattr__(self, field.name, float(value))
+
     @property
     def groups(self) -> int:
         """Groups of stages a tier, each a chunk of every canvas: one, since a cut point costs 5 bytes."""

@@ -2,8 +2,8 @@
 
 A tier is as many chunks as its profile's groups of stages times the canvases, canvas by canvas within a group. A chunk
 is ``varint(length)``, a 16-bit checksum, a 16-bit hash of the decoder's state after the chunk, and the payload of that
-length, range-coded. The end of every chunk is a cut point: plain slicing there leaves a valid stream, since a chunk
-vouches for itself. Nothing here needs the model, or torch.
+length, range-coded. The end of every chunk is a cut point once all canvases have begun: plain slicing there leaves a
+stream that decodes, since a chunk vouches for itself. Nothing here needs the model, or torch.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Tier:
-    """One tier's bytes, and the offsets at which they may be cut (the last one is their length)."""
+    """One tier's bytes, and the offsets at which they may be cut: what is before decodes (the last is their length)."""
 
     data: bytes
     cuts: tuple[int, ...]
     chunks: tuple[Chunk, ...] = field(repr=False)
 
     @classmethod
-    def build(cls, chunks: Sequence[Chunk], *, index: int) -> Tier:
-        """Lay out chunks as tier number ``index``."""
-        out, cuts = bytearray(), []
+    def build(cls, chunks: Sequence[Chunk], *, canvases: int, index: int) -> Tier:
+        """Lay out chunks as tier number ``index`` of an image of so many canvases."""
+        out, ends = bytearray(), []
         for place, chunk in enumerate(chunks):
             body = chunk.state.to_bytes(2, "little") + chunk.payload
             out += varint(len(chunk.payload)) + _checksum(index, place, body) + body
-            cuts.append(len(out))
-        return cls(bytes(out), tuple(cuts), tuple(chunks))
+            ends.append(len(out))
+        return cls(bytes(out), _cuts(ends, canvases, index), tuple(chunks))
 
     @classmethod
-    def read(cls, reader: Reader, *, count: int, index: int, partial: bool = False) -> Tier:
-        """Read one tier of ``count`` chunks; it may end early, at a cut (or anywhere, with ``partial``)."""
-        start = reader.position
+    def read(cls, reader: Reader, *, groups: int, canvases: int, index: int, partial: bool = False) -> Tier:
+        """Read one tier; it may end early, after a chunk (or anywhere, with ``partial``)."""
+        start = end = reader.position
         chunks: list[Chunk] = []
-        cuts: list[int] = []
-        while len(chunks) < count and reader.left:
+        ends: list[int] = []
+        while len(chunks) < groups * canvases and reader.left:
             try:
                 chunks.append(_read_chunk(reader, index, len(chunks)))
             except CutStream:
@@ -58,16 +58,17 @@ class Tier:
                     raise
                 reader.position = len(reader.data)
                 break
-            cuts.append(reader.position - start)
-        end = start + cuts[-1] if cuts else reader.position
-        return cls(reader.data[start:end], tuple(cuts), tuple(chunks))
+            end = reader.position
+            ends.append(end - start)
+        return cls(reader.data[start:end], _cuts(ends, canvases, index), tuple(chunks))
 
     def cut(self, max_bytes: int) -> Tier | None:
-        """The longest valid prefix of at most ``max_bytes`` bytes, or None if not one chunk fits."""
-        kept = sum(cut <= max_bytes for cut in self.cuts)
-        if not kept:
+        """The longest prefix of at most ``max_bytes`` bytes that decodes, or None if there is none."""
+        gone = sum(cut > max_bytes for cut in self.cuts)
+        if gone == len(self.cuts):
             return None
-        return Tier(self.data[: self.cuts[kept - 1]], self.cuts[:kept], self.chunks[:kept])
+        left = len(self.cuts) - gone
+        return Tier(self.data[: self.cuts[left - 1]], self.cuts[:left], self.chunks[: len(self.chunks) - gone])
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,6 @@ class Stream:
         return count_canvases(self.height, self.width, self.shared.profile.canvas)
 
     @property
-    def chunks(self) -> int:
-        """How many chunks a whole tier has."""
-        return self.shared.profile.groups * self.canvases
-
-    @property
     def nbytes(self) -> int:
         """Bytes of the standalone form, all headers counted."""
         return len(self.shared.to_bytes()) + len(self.image_header) + sum(len(t.data) for t in self.tiers)
@@ -156,7 +152,7 @@ class Stream:
         while reader.left:
             if len(tiers) == shared.profile.tiers:
                 raise CorruptStream(f"{reader.left} bytes after the last tier")
-            tiers.append(Tier.read(reader, count=stream.chunks, index=len(tiers), partial=partial))
+            tiers.append(stream._read_tier(reader, len(tiers), partial=partial))
         return cls(shared, image, _without_empty_end(tiers))
 
     @classmethod
@@ -169,14 +165,22 @@ class Stream:
         read = []
         for index, raw in enumerate(tiers):
             reader = Reader(bytes(raw))
-            read.append(Tier.read(reader, count=stream.chunks, index=index))
+            read.append(stream._read_tier(reader, index))
             if reader.left:
                 raise CorruptStream(f"{reader.left} bytes too many in tier {index}")
             if not raw:
                 raise CutStream(f"tier {index} holds nothing: a tier that was cut away is left out")
-            if index + 1 < len(tiers) and len(read[-1].chunks) < stream.chunks:
+            if index + 1 < len(tiers) and len(read[-1].chunks) < shared.profile.groups * stream.canvases:
                 raise CutStream(f"tier {index} ends early, though tier {index + 1} follows: only the last may be cut")
         return cls(shared, image, tuple(read))
+
+    def _read_tier(self, reader: Reader, index: int, *, partial: bool = False) -> Tier:
+        groups = self.shared.profile.groups
+        return Tier.read(reader, groups=groups, canvases=self.canvases, index=index, partial=partial)
+
+    def bytes_at(self, bpp: float) -> int:
+        """How many whole bytes ``bpp`` bits a pixel are."""
+        return int(self.height * self.width * bpp / 8)
 
     def truncate(self, *, tier: int | None = None, max_bytes: int | None = None) -> Stream:
         """Keep tiers 0..``tier``, or the longest prefix of at most ``max_bytes`` bytes in standalone form.
@@ -229,6 +233,11 @@ def _read_chunk(reader: Reader, tier: int, place: int) -> Chunk:
     if checksum != _checksum(tier, place, body):
         raise CorruptStream(f"the checksum of {what} does not match: its bytes were changed")
     return Chunk(body[2:], int.from_bytes(body[:2], "little"))
+
+
+def _cuts(ends: Sequence[int], canvases: int, index: int) -> tuple[int, ...]:
+    """Of the ends of a tier's chunks, those before which all canvases have begun."""
+    return tuple(ends[canvases - 1 if index == 0 else 0 :])
 
 
 def _checksum(tier: int, place: int, body: bytes) -> bytes:

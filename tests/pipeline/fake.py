@@ -86,6 +86,6 @@ def fake_stream(image: np.ndarray, shared: psc_core.SharedHeader) -> Stream:
             size = 3 + noise[place] % (7 * (index + 1))
             chunks.append(Chunk(noise[used : used + size], place + 1))
             used += size
-        tiers.append(Tier.build(chunks, index=index))
+        tiers.append(Tier.build(chunks, canvases=canvases, index=index))
     quality = tuple(20.0 + 2 * k for k in range(len(tiers)))
     return Stream(shared, header, tuple(tiers), EncodeReport(7, 0.1, quality, tuple(q / 100 for q in quality)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import psc_core
 from pipeline import commit as committing
 from pipeline.dataset import Dataset
-from pipeline.errors import AlreadyADataset, BadRequest, NotADataset, PlanDiffers, TargetNotWritable
+from pipeline.errors import AlreadyADataset, BadRequest, CorruptPart, NotADataset, PlanDiffers, TargetNotWritable
 from pipeline.images import Facts
 from pipeline.parts import concat_rows
 from pipeline.rates import truncate, truncated
@@ -53,9 +53,8 @@ def reference(row: dict, bpp: float) -> dict:
         return {}
     tiers = [row[f"tier_{k}"] for k in range(TIERS)]
     stream = psc_core.Stream.from_parts(SHARED, row["image_header"], tiers)
-    budget = int(bpp * row["width"] * row["height"] / 8)
     try:
-        short = stream.truncate(max_bytes=budget + len(SHARED.to_bytes()))
+        short = stream.truncate(max_bytes=stream.bytes_at(bpp) + len(SHARED.to_bytes()))
     except TierOutOfRange:
         short = psc_core.Stream(SHARED, stream.image, ())
     kept = {"bytes": len(row["image_header"]) + sum(len(t.data) for t in short.tiers)}
@@ -67,6 +66,31 @@ def reference(row: dict, bpp: float) -> dict:
 
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99), st.booleans())
+
+
+def test_no_cut_before_all_canvases_have_begun():
+    profile = Request(profile="paper", overrides={"canvas": 16})
+    shared = psc_core.SharedHeader.from_json(FakeCodec().shared(profile, FakeCodec().load(profile)))
+    pixels = np.zeros((40, 18, 1), np.uint8)
+    whole = fake_stream(pixels, shared)
+    row = ok_row(Loaded(Item("0", "/x", 10), pixels, Facts("", 10)), Source("/"), whole)
+    assert whole.canvases == 6 == len(whole.tiers[0].chunks)
+    seen = set()
+    for budget in range(len(whole.image_header), whole.nbytes - len(shared.to_bytes()) + 1):
+        short = truncated(concat_rows([row], TIERS), TIERS, 8 * budget / (40 * 18)).to_pylist()[0]
+        tiers = [short[f"tier_{k}"] for k in range(TIERS) if short[f"tier_{k}"] is not None]
+        chunks = [len(t.chunks) for t in psc_core.Stream.from_parts(shared, row["image_header"], tiers).tiers]
+        assert not chunks or chunks[0] == 6
+        seen.add(sum(chunks))
+    assert seen == {0, *range(6, 25)}
+
+
+@pytest.mark.parametrize("change", [{"t1_cuts": [200_000]}, {"t1_cuts": [-1]}, {"t1_bytes": 1}])
+def test_figures_that_are_not_of_the_bytes_are_refused(change):
+    rows = [row_of(9, 9, seed, True) for seed in (1, 2)]
+    damaged = concat_rows([rows[0], rows[1] | change], TIERS)
+    with pytest.raises(CorruptPart, match="tier 1 of row 1"):
+        truncated(damaged, TIERS, 1e6)
 
 
 @settings(deadline=None, max_examples=60)

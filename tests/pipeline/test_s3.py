@@ -194,7 +194,7 @@ class Heavy(FakeCodec):
         for index, tier in enumerate(light.tiers):
             size = 2048 * 2**index // len(tier.chunks)
             chunks = [Chunk(noise[:size], chunk.state) for chunk in tier.chunks]
-            tiers.append(Tier.build(chunks, index=index))
+            tiers.append(Tier.build(chunks, canvases=light.canvases, index=index))
         return Stream(light.shared, light.image, tuple(tiers), light.report)
 
 

@@ -140,7 +140,7 @@ def test_a_state_that_is_not_reached_is_an_error(gaussian):
     from psc_core.coding.container import Chunk, Tier
 
     stream = psc_core.encode(photograph(), gaussian, ARCHIVE)
-    wrong = Tier.build([Chunk(c.payload, c.state ^ 1) for c in stream.tiers[0].chunks], index=0)
+    wrong = Tier.build([Chunk(c.payload, c.state ^ 1) for c in stream.tiers[0].chunks], canvases=1, index=0)
     with pytest.raises(errors.StateMismatch, match="tier 0"):
         psc_core.decode(psc_core.Stream(stream.shared, stream.image, (wrong,)), gaussian)
 

@@ -84,6 +84,18 @@ def test_order_is_kept_and_what_fits_is_computed_once():
     assert tried == [10, 5, 2, 2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(1 << 50), lambda: np.empty(1 << 50)], ids=["torch", "numpy"])
+def test_a_real_allocation_that_fails_is_out_of_memory(allocate):
+    assert memory.tried(allocate) is None
+    with pytest.raises(OutOfMemory, match="this does not fit"):
+        memory.fitting("this", allocate)
+
+
+def test_other_errors_are_not_mistaken_for_it():
+    with pytest.raises(RuntimeError, match="shape"):
+        memory.tried(lambda: torch.zeros(2).view(3))
+
+
 def test_a_gpu_is_filled(monkeypatch):
     """With a device whose samples take 1 MB each and 10 MB free, after a first call of 2 samples come calls of 7."""
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10 << 20)

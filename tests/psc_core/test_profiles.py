@@ -57,10 +57,10 @@ def test_what_no_number_of_archive_can_be(field, value):
     [
         ({"eta": 1.5}, "eta=1.5: expected a number from 0 to 1"),
         ({"restore_eta": 1.0001}, "restore_eta=1.0001: expected a number from 0 to 1"),
-        ({"perceptual_eta": 2}, "perceptual_eta=2: expected a number from 0 to 1"),
+        ({"perceptual_eta": 2}, "perceptual_eta=2.0: expected a number from 0 to 1"),
         ({"inset": 0.5}, "inset=0.5: expected a number from 0 to below 0.5"),
         ({"step": 0.0}, "step=0.0: expected a number from 1e-06 to 64"),
-        ({"cold": 0}, "cold=0: expected a number from 1e-06 to 16"),
+        ({"cold": 0}, "cold=0.0: expected a number from 1e-06 to 16"),
         ({"cold": 0.9}, "cold=0.9: expected at most first_heat=0.8"),
         ({"heat": 0.05, "steps": 2}, "cold=0.1: expected at most heat=0.05"),
         ({"restore_cold": 0.6}, "restore_cold=0.6: expected at most restore_heat=0.5"),
@@ -186,3 +186,14 @@ def test_the_ends_of_the_ranges_on_a_network(changes):
     stream = psc_core.Stream.from_bytes(psc_core.encode(image, prior, profile).to_bytes())
     for how in profile.restorations:
         assert np.isfinite(psc_core.decode(stream, prior, restore=how)).all()
+
+
+@pytest.mark.parametrize(("name", "field"), [("archive", "shrink"), ("paper", "eta"), ("diffc", "first_sigma")])
+def test_a_whole_number_for_a_float_is_the_same_profile(name, field):
+    registered = psc_core.get_profile(name)
+    value = int(getattr(registered, field))
+    assert float(value) == getattr(registered, field)
+    for profile in (psc_core.get_profile(name, **{field: value}), type(registered)(**{field: value})):
+        assert profile.digest == registered.digest
+        header = psc_core.SharedHeader(profile=profile, prior_name="x", prior_fingerprint="00" * 16)
+        assert psc_core.SharedHeader.from_json(header.to_json()) == header

@@ -76,7 +76,8 @@ def stream_of(payloads: list[list[bytes]]) -> Stream:
     profile = get_profile("archive", tiers=max(1, len(payloads)), canvas=32)
     shared = SharedHeader(profile=profile, prior_name="gaussian", prior_fingerprint="0f" * 16)
     tiers = [
-        Tier.build([Chunk(p, len(p) * 77 & 0xFFFF if p else 0) for p in t], index=k) for k, t in enumerate(payloads)
+        Tier.build([Chunk(p, len(p) * 77 & 0xFFFF if p else 0) for p in t], canvases=2, index=k)
+        for k, t in enumerate(payloads)
     ]
     return Stream(shared, ImageHeader(height=32, width=64, channels=3), tuple(tiers))
 
@@ -108,6 +109,7 @@ def test_a_budget_is_kept_and_its_stream_is_valid(payloads, budget):
         assert budget < len(stream.shared.to_bytes()) + len(stream.image_header)
         return
     assert cut.nbytes <= budget
+    assert not cut.tiers or len(cut.tiers[0].chunks) == cut.canvases, "no cut before all canvases have begun"
     again = Stream.from_bytes(cut.to_bytes())
     assert [t.data for t in again.tiers] == [t.data for t in cut.tiers]
     assert stream.to_bytes().startswith(cut.to_bytes())
