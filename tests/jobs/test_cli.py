@@ -48,7 +48,7 @@ def test_truncate_export_info(capfd, dataset, tmp_path):
     assert "cut points: where the stream may be cut" in out
     assert "cuts" not in out
     code, out, _ = psc(capfd, "info", tmp_path / "psc" / "img0001.psc", "--json")
-    assert all(len(tier["cuts"]) == 3 for tier in last_json(out)["tiers"])
+    assert [tier["cuts"] for tier in last_json(out)["tiers"]] == [[tier["bytes"]] for tier in last_json(out)["tiers"]]
     code, out, _ = psc(capfd, "export", tmp_path / "t", tmp_path / "psc", "--ids", "img0000.png")
     assert out.startswith("wrote 1 file to ")
     ids = tmp_path / "ids.txt"
