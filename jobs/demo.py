@@ -125,6 +125,7 @@ def _replay(folder: Path) -> None:
     import psc_core
     from pipeline.codec import Codec
     from pipeline.dataset import Dataset
+    from pipeline.pictures import picture
     from pipeline.request import Request
 
     opened = Dataset.open(str(folder / "dataset"))
@@ -139,8 +140,7 @@ def _replay(folder: Path) -> None:
                     continue
                 tier = folder / f"tier-{replayed.tier}"
                 tier.mkdir(exist_ok=True)
-                pixels = replayed.restore()
-                Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(tier / name)
+                (tier / name).write_bytes(picture(replayed.restore()))
                 shown.update(1)
 
 
