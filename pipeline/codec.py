@@ -5,7 +5,7 @@ place.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.captioner import Captioner
 from pipeline.request import Request
 from psc_core.coding.condition import Condition
 from psc_core.coding.header import version_for
-from psc_core.errors import PriorNotFound
+from psc_core.errors import OutOfMemory, PriorNotFound
 from psc_core.profiles import fitted
 
 
@@ -86,6 +86,17 @@ class Codec:
     ) -> list[np.ndarray]:
         """Images, uint8 (H, W, C), of some streams."""
         return psc_core.decode_batch(streams, prior, tier=tier, restore=restore)
+
+    def every_tier(self, stream: psc_core.Stream, prior: Any, restore: str = "mean") -> Iterator[np.ndarray]:
+        """The image, uint8 (H, W, C), at one tier after the other: replayed once, if memory holds all canvases."""
+        done = 0
+        try:
+            for replayed in psc_core.replay(stream, prior):
+                yield replayed.restore(restore)
+                done += 1
+        except OutOfMemory:
+            for tier in range(done, len(stream.tiers)):
+                yield from self.decode([stream], prior, tier=tier, restore=restore)
 
 
 class OneAtATime(Codec):

@@ -17,7 +17,8 @@ from pipeline.rows import CRASH_ATTEMPTS
 from pipeline.storage import Folder
 from psc_core.errors import InvalidPrior, WrongArithmetic, WrongPrior
 
-_CONFIGURATION = (WrongPrior, WrongArithmetic, InvalidPrior)
+CONFIGURATION = (WrongPrior, WrongArithmetic, InvalidPrior)
+"""What keeps every stream of a dataset from decoding."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _pixels(streams: list[Any], codec: Codec, prior: Any, restore: str) -> list[
         return []
     try:
         return list(codec.decode(streams, prior, tier=None, restore=restore))
-    except _CONFIGURATION:
+    except CONFIGURATION:
         raise
     except Exception as error:
         if len(streams) == 1:

@@ -13,15 +13,13 @@ import pyarrow.compute as pc
 import psc_core
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
-from pipeline.decoder import decoded
+from pipeline.decoder import CONFIGURATION
 from pipeline.originals import NEEDED, originals
 from pipeline.request import Request
 from pipeline.schema import OK
 from psc_core.canvas import count_canvases
 from psc_core.errors import PriorNotFound
 from psc_core.metrics import psnr
-
-_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -130,17 +128,32 @@ def _pictures(
 ) -> dict[str, list[tuple[psc_core.Stream | None, Any]]]:
     """By image id, for each tier, the stream up to it and its pixels, or the error that it has."""
     streams = _streams(opened, rows)
-    work = [(image_id, stream.truncate(tier=k)) for k in range(opened.tiers) for image_id, stream in _at(streams, k)]
-    found: dict[str, list[tuple[psc_core.Stream | None, Any]]] = {
-        image_id: [(None, stream)] if isinstance(stream, Exception) else [] for image_id, stream in streams.items()
-    }
-    for start in range(0, len(work), _BATCH):
-        progress(start, len(work))
-        group = work[start : start + _BATCH]
-        for (image_id, stream), (_, pixels) in zip(group, decoded(group, codec, prior, None, "mean"), strict=True):
-            found[image_id].append((stream, pixels))
-    progress(len(work), len(work))
+    done, total = 0, sum(len(s.tiers) for s in streams.values() if not isinstance(s, Exception))
+    found: dict[str, list[tuple[psc_core.Stream | None, Any]]] = {}
+    for image_id, stream in streams.items():
+        if isinstance(stream, Exception):
+            found[image_id] = [(None, stream)]
+            continue
+        found[image_id] = []
+        for tier, pixels in enumerate(_every_tier(stream, codec, prior)):
+            progress(done, total)
+            found[image_id].append((stream.truncate(tier=tier), pixels))
+            done += 1
+    progress(done, total)
     return found
+
+
+def _every_tier(stream: psc_core.Stream, codec: Codec, prior: Any) -> Iterator[Any]:
+    """Pixels of one tier after the other; from one that does not decode on, its error."""
+    pictures, error = codec.every_tier(stream, prior), None
+    for _ in stream.tiers:
+        try:
+            yield error or next(pictures)
+        except CONFIGURATION:
+            raise
+        except Exception as problem:
+            error = problem
+            yield error
 
 
 def _streams(opened: Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, psc_core.Stream | Exception]:
@@ -149,12 +162,6 @@ def _streams(opened: Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, ps
         ids = {row["image_id"] for row in rows if row["shard"] == shard}
         found |= dict(Dataset(opened.folder, opened.plan, (shard,)).streams(ids=ids, checked=True))
     return found
-
-
-def _at(streams: Mapping[str, psc_core.Stream | Exception], tier: int) -> Iterator[tuple[str, psc_core.Stream]]:
-    for image_id, stream in streams.items():
-        if not isinstance(stream, Exception) and tier < len(stream.tiers):
-            yield image_id, stream
 
 
 def _shown(row: Mapping[str, Any], pictures: Sequence[tuple[Any, Any]], original: np.ndarray | str) -> Shown:
