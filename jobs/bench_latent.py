@@ -106,7 +106,8 @@ def calls_of(profile: Any) -> dict[str, int]:
 
 def projected(report: dict[str, Any], settings: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """Seconds for one image of the model's own size on the machine of the report."""
-    from psc_core.profiles import fitted, get_profile
+    from psc_core.fitted import fitted
+    from psc_core.profiles import get_profile
 
     profile = fitted(get_profile(name), settings["unet"]["sample_size"] * SCALE, SCALE)
     row: dict[str, Any] = {"profile": name}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from pipeline.request import Request
 from psc_core.coding.condition import Condition
 from psc_core.coding.header import version_for
 from psc_core.errors import OutOfMemory, PriorNotFound
-from psc_core.profiles import fitted
+from psc_core.fitted import fitted
 
 
 class Codec:
@@ -114,17 +113,10 @@ class OneAtATime(Codec):
 
 
 def stream_under(stream: psc_core.Stream, bpp: float) -> psc_core.Stream:
-    """The stream cut at its last cut of at most ``bpp`` bits a pixel, its report kept.
+    """The stream cut at its last cut of at most ``bpp`` bits a pixel.
 
     As everywhere in a dataset, the rate counts what the image's row stores, and not the header that all
     rows share. If no cut is under the rate, no tier is left.
     """
     budget = max(stream.bytes_at(bpp), len(stream.image_header))
-    short = stream.truncate(max_bytes=budget + len(stream.shared.to_bytes()))
-    if stream.report is None:
-        return short
-    whole = sum(a.data == b.data for a, b in zip(short.tiers, stream.tiers, strict=False))
-    report = replace(
-        stream.report, tier_psnr=stream.report.tier_psnr[:whole], tier_ssim=stream.report.tier_ssim[:whole]
-    )
-    return replace(short, report=report)
+    return stream.truncate(max_bytes=budget + len(stream.shared.to_bytes()))

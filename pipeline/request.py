@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psc_core
 from pipeline.errors import BadRequest
 from pipeline.images import MAX_BYTES, MAX_PIXELS, POLICY
-from psc_core.profiles import fitted
+from psc_core.fitted import fitted
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan

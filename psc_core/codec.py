@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -15,16 +14,17 @@ import torch
 
 from psc_core.batching import Work, alike, batches, held, joint, multiple, work_of
 from psc_core.canvas import Canvas, pad_to_multiple
-from psc_core.coding.condition import Condition, checked
+from psc_core.coding.condition import Condition
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
-from psc_core.coding.header import MAX_SIDE, ImageHeader, SharedHeader, version_for
+from psc_core.coding.header import ImageHeader, SharedHeader, version_for
 from psc_core.decodable import check_cost, check_decodable
-from psc_core.errors import InvalidImage, InvalidProfile
+from psc_core.fitted import fitted
+from psc_core.inputs import checked_conditions, checked_image, checked_quality, checked_rate, checked_seed
 from psc_core.memory import fitting, in_halves
 from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
-from psc_core.profiles import ArchiveProfile, Profile, fitted, get_profile
+from psc_core.profiles import ArchiveProfile, Profile, get_profile
 from psc_core.replayed import as_coded, blank, coder, paste, replaying
 from psc_core.sides import EncoderSide
 from psc_core.structured import Piece
@@ -36,9 +36,13 @@ def encode(
     profile: str | Profile = "archive",
     *,
     condition: Condition = None,
-    **options: Any,
+    seed: int = 0,
+    tiers: int | None = None,
+    max_bpp: float | None = None,
+    target_psnr: float | None = None,
 ) -> Stream:
     """Compress one image, given a prompt or a class label where the prior takes one; see :func:`encode_batch`."""
+    options: dict[str, Any] = {"seed": seed, "tiers": tiers, "max_bpp": max_bpp, "target_psnr": target_psnr}
     return encode_batch([image], prior, profile, conditions=[condition], **options)[0]
 
 
@@ -62,16 +66,17 @@ def encode_batch(
         conditions: a prompt, a class label or None an image; stored in its header, so that the decoder has it too.
         seed: of all noise, 0 to 2^63 - 1; stored in the stream.
         tiers: how many tiers to make, instead of the profile's number.
-        max_bpp: cut the stream at its last cut point under this rate (bits a pixel, all headers counted).
+        max_bpp: cut the stream at its last cut point under this rate (bits a pixel, all headers counted). Where none is
+            under it the headers alone are left: ``stream.tiers`` is empty, and there is nothing to decode.
         target_psnr: end the stream with the first tier whose estimate reaches this PSNR (dB), if any does. Restoration
             by the mean, which a decoder runs, is a little better than that estimate.
 
     Raises:
-        InvalidImage, UnknownProfile, InvalidProfile, InvalidCondition.
+        InvalidImage, UnknownProfile, InvalidProfile, InvalidCondition: before anything is encoded. OutOfMemory.
     """
     wanted = get_profile(profile, **({} if tiers is None else {"tiers": tiers}))
     chosen = fitted(wanted, prior.native_size, prior.scale)
-    _check_seed(seed)
+    seed, rate, quality = checked_seed(seed), checked_rate(max_bpp), checked_quality(target_psnr)
     shared = SharedHeader(
         profile=chosen,
         prior_name=prior.name,
@@ -81,13 +86,13 @@ def encode_batch(
         seed=seed,
         version=version_for(prior.condition_kind),
     )
-    arrays = [_checked(image) for image in images]
-    headers = [_header(*pair) for pair in zip(arrays, conditions or [None] * len(arrays), strict=True)]
+    arrays = [checked_image(image) for image in images]
+    headers = [_header(*pair) for pair in zip(arrays, checked_conditions(conditions, len(arrays)), strict=True)]
     for header in headers:
         prior.check_condition(header.condition)
         check_cost(header, chosen)
     work = [w for i, header in enumerate(headers) for w in work_of(i, header, chosen)]
-    pieces: dict[tuple[int, int], _Piece] = {}
+    pieces: dict[tuple[int, int], _CodedCanvas] = {}
     for batch in batches(work, prior, chosen):
         coded = in_halves(batch, lambda some: _encode_canvases(some, arrays, prior, chosen, seed), prior)
         pieces |= {(item.image, item.key): piece for item, piece in zip(batch, coded, strict=True)}
@@ -97,8 +102,8 @@ def encode_batch(
         stream = Stream(
             shared, header, _tiers(own, chosen), _report(own, header, [w.canvas for w in work if w.image == i])
         )
-        stream = stream if target_psnr is None else _reaching(stream, target_psnr)
-        streams.append(stream if max_bpp is None else _under(stream, max_bpp))
+        stream = stream if quality is None else _reaching(stream, quality)
+        streams.append(stream if rate is None else _under(stream, rate))
     return streams
 
 
@@ -115,6 +120,7 @@ def decode_batch(
     Where the prior's space is not that of pixels, whole images leave it at once: no canvas shows a border by that.
 
     Args:
+        streams: of any sizes and profiles; each comes back as if it were decoded alone.
         prior: the one that encoded them (same fingerprint, same arithmetic).
         tier: decode tiers 0..tier only; None for all that the streams hold.
         restore: "mean" (low distortion) or "perceptual" (natural detail; of the paper's profiles by gradients, in
@@ -123,7 +129,8 @@ def decode_batch(
 
     Raises:
         WrongPrior, WrongArithmetic, InvalidCondition, StateMismatch, TierOutOfRange, CorruptStream, CutStream,
-        OutOfMemory.
+        OutOfMemory. InvalidProfile: the profile has no such restoration, or its canvases are larger than
+        any that is computed.
     """
     pixels = [prior.to_pixels(x) for x in decode_to_model(streams, prior, tier=tier, restore=restore)]
     return [as_coded(*pair) for pair in zip(pixels, streams, strict=True)]
@@ -155,7 +162,7 @@ def decode_to_model(
     return outputs
 
 
-class _Piece(NamedTuple):
+class _CodedCanvas(NamedTuple):
     """One canvas's chunks, a list a tier, and what they cost and reached."""
 
     tiers: list[list[Chunk]]
@@ -169,7 +176,7 @@ class _Piece(NamedTuple):
 
 def _encode_canvases(
     batch: Sequence[Work], images: Sequence[np.ndarray], prior: Prior, profile: Profile, seed: int
-) -> list[_Piece]:
+) -> list[_CodedCanvas]:
     started, nfe = time.perf_counter(), prior.nfe
     prior = prior.conditioned(batch[0].condition)
     crops = [_crop(images[w.image], w.canvas) for w in batch]
@@ -192,7 +199,7 @@ def _encode_canvases(
             if min(pixels.shape[:2]) >= SSIM_SIDE:
                 similarities[b].append(ssim(crops[b], pixels))
     seconds, calls = (time.perf_counter() - started) / len(batch), (prior.nfe - nfe) / len(batch)
-    return [_Piece(t, calls, seconds, *m) for t, *m in zip(tiers, errors, similarities, strict=True)]
+    return [_CodedCanvas(t, calls, seconds, *m) for t, *m in zip(tiers, errors, similarities, strict=True)]
 
 
 def _pieces(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
@@ -225,7 +232,7 @@ def _last(states: Iterator[Any]) -> Any:
     return deque(states, maxlen=1).pop()
 
 
-def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
+def _tiers(pieces: Sequence[_CodedCanvas], profile: Profile) -> tuple[Tier, ...]:
     tiers = []
     for number in range(profile.tiers):
         groups = zip(*(piece.tiers[number] for piece in pieces), strict=True)
@@ -234,7 +241,7 @@ def _tiers(pieces: Sequence[_Piece], profile: Profile) -> tuple[Tier, ...]:
     return tuple(tiers)
 
 
-def _report(pieces: Sequence[_Piece], header: ImageHeader, canvases: Sequence[Canvas]) -> EncodeReport:
+def _report(pieces: Sequence[_CodedCanvas], header: ImageHeader, canvases: Sequence[Canvas]) -> EncodeReport:
     values = header.height * header.width * 3
     judged = [(p, c.height * c.width) for p, c in zip(pieces, canvases, strict=True) if p.similarities]
     areas = [area for _, area in judged]
@@ -256,49 +263,20 @@ def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _under(stream: Stream, max_bpp: float) -> Stream:
-    if not 0 < max_bpp < math.inf:
-        raise InvalidProfile(f"max_bpp={max_bpp}: expected a rate above 0 bits a pixel")
-    cut = stream.truncate(max_bytes=stream.bytes_at(max_bpp))
-    return Stream(cut.shared, cut.image, cut.tiers, stream.report)
+    return stream.truncate(max_bytes=max(stream.bytes_at(max_bpp), stream.header_bytes))
 
 
 def _reaching(stream: Stream, psnr: float) -> Stream:
-    if not math.isfinite(psnr):
-        raise InvalidProfile(f"target_psnr={psnr}: expected a number of decibels")
-    if stream.report is None:
-        return stream
-    enough = [k for k, reached in enumerate(stream.report.tier_psnr) if reached >= psnr]
-    if not enough:
-        return stream
-    count = enough[0] + 1
-    short = replace(stream.report, tier_psnr=stream.report.tier_psnr[:count], tier_ssim=stream.report.tier_ssim[:count])
-    return replace(stream.truncate(tier=count - 1), report=short)
+    reached = stream.report.tier_psnr if stream.report else ()
+    enough = [tier for tier, value in enumerate(reached) if value >= psnr]
+    return stream.truncate(tier=enough[0]) if enough else stream
 
 
 def _header(image: np.ndarray, condition: Condition) -> ImageHeader:
     height, width, channels = image.shape
-    return ImageHeader(height=height, width=width, channels=channels, condition=checked(condition))
-
-
-def _checked(image: np.ndarray) -> np.ndarray:
-    """(H, W, C) with C = 1 or 3, or :class:`InvalidImage`."""
-    array = np.asarray(image)
-    given = f"an array of {array.dtype} {array.shape}"
-    if array.dtype != np.uint8:
-        raise InvalidImage(f"{given}: expected uint8 (scale other depths first)")
-    array = array[:, :, None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise InvalidImage(f"{given}: expected (H, W), (H, W, 1) or (H, W, 3)")
-    if not all(0 < side <= MAX_SIDE for side in array.shape[:2]):
-        raise InvalidImage(f"{given}: both sides must be between 1 and {MAX_SIDE} pixels")
-    return array
+    return ImageHeader(height=height, width=width, channels=channels, condition=condition)
 
 
 def _crop(image: np.ndarray, canvas: Canvas) -> np.ndarray:
     crop = image[canvas.top : canvas.top + canvas.height, canvas.left : canvas.left + canvas.width]
     return crop if crop.shape[2] == 3 else np.repeat(crop, 3, axis=2)
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InvalidProfile(f"seed={seed!r}: expected a whole number from 0 to 2^63 - 1")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,11 +36,15 @@ class Profile:
     """Largest side of a canvas; a larger image is cut into canvases, each coded alone."""
 
     def __post_init__(self) -> None:
-        """A whole number given for a field of floats becomes a float: both are one profile, and have one digest."""
+        """A scalar of numpy becomes Python's, and a whole number for a field of floats a float: they are one profile,
+        and have one digest.
+        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            value = value.item() if getattr(value, "ndim", None) == 0 else value
             if field.type == "float" and type(value) is int and abs(value) < 2**53:
-                object.__setattr__(self, field.name, float(value))
+                value = float(value)
+            object.__setattr__(self, field.name, value)
 
     @property
     def groups(self) -> int:
@@ -314,13 +317,14 @@ def profile_names() -> list[str]:
 
 
 def get_profile(name: str | Profile, **overrides: Any) -> Profile:
-    """Return the registered profile ``name`` with some fields replaced.
+    """Return the registered profile ``name``, or a profile made from one, with some fields replaced.
 
     Raises:
         UnknownProfile: no profile of that name.
-        InvalidProfile: a field that the profile has not, or a value that it cannot have.
+        InvalidProfile: a field that the profile has not, or a value that it cannot have; no profile; one that a stream
+            cannot name, since nothing registered is like it.
     """
-    base = _registered(name) if isinstance(name, str) else name
+    base = _registered(name) if isinstance(name, str) else _storable(name)
     known = {f.name for f in dataclasses.fields(base)} - {"name", "revision", "codec"}
     if unknown := set(overrides) - known:
         raise InvalidProfile(f"profile {base.name!r} has no field {sorted(unknown)}; it has {sorted(known)}")
@@ -329,31 +333,6 @@ def get_profile(name: str | Profile, **overrides: Any) -> Profile:
     return profile
 
 
-def fitted(profile: Profile, native_size: int | None, scale: int = 1) -> Profile:
-    """The profile as it suits a model: canvases no larger than a model that knows one size alone, in whole windows.
-
-    In a space of 1/scale of the side, windows are no wider than 64 pixels, and canvases of the model's own size unless
-    a smaller one was asked for: see :func:`_fitted_to_latents`.
-    """
-    if scale > 1:
-        return _fitted_to_latents(profile, native_size or profile.canvas, scale)
-    if native_size is None or native_size >= profile.canvas:
-        return profile
-    window = getattr(profile, "window", 1)
-    return get_profile(profile, canvas=max(native_size // window * window, window, 16))
-
-
-def _fitted_to_latents(profile: Profile, native_size: int, scale: int) -> Profile:
-    fields = {}
-    widest = max(min(_WIDEST, native_size) // scale, 4)
-    if (window := getattr(profile, "window", 1)) > widest:
-        fields["window"] = window = 1 << widest.bit_length() - 1
-    unit = math.lcm(window * scale, 16)  # inner borders then lie between latents
-    wanted = native_size if profile.canvas == _registered(profile.name).canvas else min(profile.canvas, native_size)
-    return get_profile(profile, canvas=max(wanted // unit * unit, unit), **fields)
-
-
-_WIDEST = 64
 _LEAST = 1e-6
 """Of steps and noise levels."""
 _MOST_SUMMED = 1 << 13
@@ -365,6 +344,26 @@ def _registered(name: str) -> Profile:
         return _PROFILES[name]
     except KeyError:
         raise UnknownProfile(f"no profile {name!r}; choose one of {', '.join(_PROFILES)}") from None
+
+
+def _storable(profile: Any) -> Profile:
+    """A profile, if a stream that names it and the fields that differ from the registered one's can be read again."""
+    if not isinstance(profile, Profile):
+        raise InvalidProfile(f"profile={profile!r}: expected one of {', '.join(_PROFILES)}, or what get_profile gives")
+    registered = _PROFILES.get(profile.name) if isinstance(profile.name, str) else None
+    if registered is None:
+        raise InvalidProfile(
+            f"a profile named {profile.name!r}: a stream can name {', '.join(_PROFILES)}, and the fields that differ: "
+            "get_profile(NAME, FIELD=VALUE) makes one"
+        )
+    if type(profile) is not type(registered):
+        given, expected = type(profile).__name__, type(registered).__name__
+        raise InvalidProfile(f"a {given} named {profile.name!r}: expected {expected}; get_profile makes one")
+    for field in ("revision", "codec"):
+        value, known = getattr(profile, field), getattr(registered, field)
+        if value != known:
+            raise InvalidProfile(f"{field}={value!r} of profile {profile.name!r}: expected {known!r}; leave it out")
+    return profile
 
 
 def _whole_windows(profile: ArchiveProfile | DiffCProfile) -> None:

@@ -115,7 +115,7 @@ def paste(output_CHW: torch.Tensor, part_CHW: torch.Tensor, place: Canvas) -> No
 
 def as_coded(pixels_HWC: np.ndarray, stream: Stream) -> np.ndarray:
     """Cut to the image's size, in as many channels as were encoded."""
-    pixels = pixels_HWC[: stream.height, : stream.width]
+    pixels = np.ascontiguousarray(pixels_HWC[: stream.height, : stream.width])
     if stream.channels == 3:
         return pixels
     return ((pixels.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)

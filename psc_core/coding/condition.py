@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 import zlib
+from numbers import Integral
 
 from psc_core.coding.varint import Reader, varint
 from psc_core.errors import CorruptStream, InvalidCondition
@@ -22,7 +23,10 @@ MAX_LABEL = 1 << 31
 
 
 def checked(condition: Condition) -> Condition:
-    """The condition, an empty prompt being none. Raises :class:`InvalidCondition` for what no stream can hold."""
+    """The condition as a plain ``str`` or ``int`` (numpy has its own), an empty prompt being none.
+
+    Raises :class:`InvalidCondition` for what no stream can hold.
+    """
     if isinstance(condition, str):
         try:
             size = len(condition.encode())
@@ -30,12 +34,12 @@ def checked(condition: Condition) -> Condition:
             raise InvalidCondition(f"the prompt is not text: {error}") from None
         if size > MAX_TEXT:
             raise InvalidCondition(f"a prompt of {size} bytes: expected at most {MAX_TEXT}")
-        return condition or None
+        return str.__str__(condition) or None
     if condition is None:
         return None
-    if isinstance(condition, bool) or not isinstance(condition, int) or not 0 <= condition < MAX_LABEL:
+    if isinstance(condition, bool) or not isinstance(condition, Integral) or not 0 <= int(condition) < MAX_LABEL:
         raise InvalidCondition(f"condition={condition!r}: expected a prompt, a class label from 0, or None")
-    return condition
+    return int(condition)
 
 
 def pack(condition: Condition) -> tuple[int, bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from psc_core.coding.condition import Condition
@@ -84,6 +84,10 @@ class EncodeReport:
     tier_psnr: tuple[float, ...] = ()
     tier_ssim: tuple[float, ...] = ()
 
+    def of_tiers(self, count: int) -> EncodeReport:
+        """The same, of the first ``count`` tiers; what encoding cost stays what it was."""
+        return replace(self, tier_psnr=self.tier_psnr[:count], tier_ssim=self.tier_ssim[:count])
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -124,9 +128,14 @@ class Stream:
         return count_canvases(self.height, self.width, self.shared.profile.canvas)
 
     @property
+    def header_bytes(self) -> int:
+        """Bytes of both headers."""
+        return len(self.shared.to_bytes()) + len(self.image_header)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the standalone form, all headers counted."""
-        return len(self.shared.to_bytes()) + len(self.image_header) + sum(len(t.data) for t in self.tiers)
+        return self.header_bytes + sum(len(t.data) for t in self.tiers)
 
     @property
     def bpp(self) -> float:
@@ -180,10 +189,12 @@ class Stream:
 
     def bytes_at(self, bpp: float) -> int:
         """How many whole bytes ``bpp`` bits a pixel are."""
-        return int(self.height * self.width * bpp / 8)
+        return int(min(self.height * self.width * bpp / 8, 1 << 62))
 
     def truncate(self, *, tier: int | None = None, max_bytes: int | None = None) -> Stream:
         """Keep tiers 0..``tier``, or the longest prefix of at most ``max_bytes`` bytes in standalone form.
+
+        Where nothing but the headers fits the budget, no tier is left. A report keeps the tiers that are whole.
 
         Raises:
             TierOutOfRange: the stream does not hold that tier, or not even its headers fit the budget.
@@ -191,10 +202,10 @@ class Stream:
         if (tier is None) == (max_bytes is None):
             raise ValueError("give exactly one of tier and max_bytes")
         if tier is not None:
-            return Stream(self.shared, self.image, self.tiers[: self.check_tier(tier) + 1])
-        left = int(max_bytes or 0) - len(self.shared.to_bytes()) - len(self.image_header)
+            return self._with(self.tiers[: self.check_tier(tier) + 1])
+        left = int(max_bytes or 0) - self.header_bytes
         if left < 0:
-            raise TierOutOfRange(f"max_bytes={max_bytes}: the headers alone take {max_bytes - left} bytes")  # type: ignore[operator]
+            raise TierOutOfRange(f"max_bytes={max_bytes}: the headers alone take {self.header_bytes} bytes")
         kept: list[Tier] = []
         for whole in self.tiers:
             cut = whole.cut(left)
@@ -203,14 +214,20 @@ class Stream:
             if cut is None or len(cut.data) < len(whole.data):
                 break
             left -= len(whole.data)
-        return Stream(self.shared, self.image, tuple(kept))
+        return self._with(tuple(kept))
+
+    def _with(self, tiers: tuple[Tier, ...]) -> Stream:
+        """These tiers of it, the last one whole or cut."""
+        whole = sum(len(a.data) == len(b.data) for a, b in zip(tiers, self.tiers, strict=False))
+        return replace(self, tiers=tiers, report=self.report and self.report.of_tiers(whole))
 
     def check_tier(self, tier: int | None) -> int:
         """``tier``, or the last one for None. Raises :class:`TierOutOfRange`."""
         if tier is None:
             return len(self.tiers) - 1
         if not 0 <= tier < len(self.tiers):
-            raise TierOutOfRange(f"tier {tier}: this stream holds tiers 0 to {len(self.tiers) - 1}")
+            holds = f"tiers 0 to {len(self.tiers) - 1}" if self.tiers else "none"
+            raise TierOutOfRange(f"tier {tier}: this stream holds {holds}")
         return tier
 
     def verify(self) -> None:

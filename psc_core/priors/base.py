@@ -83,7 +83,7 @@ class Prior(ABC):
     def check_condition(self, condition: Condition) -> None:
         """Raise :class:`InvalidCondition` if this prior cannot be given that condition."""
         kinds = {str: "text", int: "label", type(None): self.condition_kind}
-        if kinds[type(condition)] != self.condition_kind:
+        if kinds[type(checked(condition))] != self.condition_kind:
             takes = {"text": "a text prompt", "label": "a class label", None: "no condition"}[self.condition_kind]
             raise InvalidCondition(f"condition={condition!r}: prior {self.name!r} takes {takes}")
 
