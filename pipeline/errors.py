@@ -97,6 +97,12 @@ class InputChanged(InputError):
     code = "source_changed"
 
 
+class CannotUnpack(InputError):
+    """The container, or this member of it, does not unpack: damaged, encrypted, or of a kind that is not read here."""
+
+    code = "cannot_unpack"
+
+
 class TooManyBytes(InputError):
     """The input is larger than the cap on bytes."""
 

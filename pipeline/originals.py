@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.images import MAX_BYTES, MAX_PIXELS, Rejected, read_image
 from pipeline.sources import CONTAINERS, Item, Source
+from pipeline.sources.item import as_name
 from pipeline.storage import open_fs
 
 NEEDED = ("image_id", "source", "source_version", "sha256", "source_bytes", "width", "height")
@@ -57,7 +58,7 @@ def _recorded(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, bytes]]:
 
 
 def _where_it_was(row: Mapping[str, Any]) -> bytes | None:
-    url, inner = _split(row["source"])
+    url, inner = _split(as_name(row["source"]))
     fs, path = open_fs(url)
     # A file of another size is another file: not worth reading.
     if not inner and fs.info(path)["size"] != row["source_bytes"]:

@@ -119,6 +119,8 @@ def _read(source: Source, item: Item) -> bytes:
             raise InputMissing(f"{source.name(item)} was listed, but is not there any more") from None
         except PermissionError:
             raise InputForbidden(f"no permission to read {source.name(item)}") from None
+        except InputError:
+            raise
         # Remote file systems raise their own classes for what may pass.
         except Exception as error:
             if attempt == READ_ATTEMPTS:

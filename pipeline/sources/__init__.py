@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import SourceNotFound
 from pipeline.reach import reaching
 from pipeline.sources import folder
-from pipeline.sources.item import Item
+from pipeline.sources.item import Item, as_name
 from pipeline.storage import open_fs
 
 CONTAINERS = {
@@ -78,7 +78,7 @@ class Source:
             raise SourceNotFound(f"{self.url}: no such file or folder")
 
     def read(self, item: Item) -> bytes:
-        """The bytes of one input. Raises OSError, or what the file system raises."""
+        """The bytes of one input. Raises OSError, what the file system raises, or an error of the input."""
         fs, _ = self._fs
         suffix = _suffix(os.path.basename(item.path))
         if item.inner:
@@ -94,7 +94,7 @@ class Source:
 
     def absent(self, image_id: str) -> Item:
         """An item for an id that the listing does not have: reading it says that it is not there."""
-        return Item(image_id, f"{self._fs[1]}/{image_id}", -1)
+        return Item(image_id, f"{self._fs[1]}/{as_name(image_id)}", -1)
 
     def name(self, item: Item) -> str:
         """Where the item is, for people."""

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import SourceNotFound
-from pipeline.sources.item import Item, as_text
+from pipeline.sources.item import Item, as_text, numbered
 
 
 def expand(fs: Any, file: Item) -> Iterator[Item]:
     """The tar's regular files, ascending by name; ``inner`` is ``offset+size``."""
     from pipeline.sources import is_sidecar
 
-    members: list[Item] = []
-    seen: dict[str, int] = {}
+    found: list[tuple[str, int, int]] = []
     try:
         with (
             fs.open(file.path, "rb", cache_type="readahead") as raw,
@@ -25,14 +24,15 @@ def expand(fs: Any, file: Item) -> Iterator[Item]:
                 if not member.isfile() or is_sidecar(member.name):
                     continue
                 name = f"{file.id}/{as_text(member.name).removeprefix('./')}"
-                seen[name] = seen.get(name, 0) + 1
-                if seen[name] > 1:
-                    name += f"#{seen[name]}"
-                inner = f"{member.offset_data}+{member.size}"
-                members.append(Item(name, file.path, member.size, file.version, inner))
+                found.append((name, member.offset_data, member.size))
     except tarfile.TarError as error:
         raise SourceNotFound(f"{file.path}: not an uncompressed tar file ({error}); unpack it first") from None
-    yield from sorted(members, key=lambda item: item.id)
+    names = numbered([name for name, _, _ in found])
+    items = [
+        Item(name, file.path, size, file.version, f"{start}+{size}")
+        for name, (_, start, size) in zip(names, found, strict=True)
+    ]
+    yield from sorted(items, key=lambda item: item.id)
 
 
 def read(fs: Any, item: Item) -> bytes:
