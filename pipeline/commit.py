@@ -77,7 +77,7 @@ def adopt(folder: Folder, shard: int, *, fingerprint: str, rows: int | None, tie
             check_part(file, fingerprint=fingerprint, shard=shard, rows=rows)
         except CorruptPart as error:
             raise CorruptPart(f"{error}; it is in the way: move {folder.full(part_name(shard))} elsewhere") from None
-    return _mark(folder, shard, fingerprint, tiers, {})
+    return _mark(folder, _described(folder, shard, fingerprint, tiers, {}))
 
 
 def commit(
@@ -95,14 +95,16 @@ def commit(
     ``figures`` (seconds, attempt and the like) are the marker's only content that may differ between two equal runs.
     """
     check_part(local, fingerprint=fingerprint, shard=shard, rows=rows)
+    # The local file may be gone once it is published.
+    marker = _described(folder, shard, fingerprint, tiers, figures or {}, local)
     if not folder.create_from(part_name(shard), local):
         theirs = adopt(folder, shard, fingerprint=fingerprint, rows=rows, tiers=tiers)
         if theirs is not None:
             return theirs
         raise CorruptPart(f"part of shard {shard} was there, and is gone: someone deletes files in {folder.url}")
-    if folder.size(part_name(shard)) != local.stat().st_size:
+    if folder.size(part_name(shard)) != marker["file_bytes"]:
         raise CorruptPart(f"part of shard {shard} did not arrive whole in {folder.url}")
-    return _mark(folder, shard, fingerprint, tiers, figures or {}, local)
+    return _mark(folder, marker)
 
 
 def recommit(
@@ -122,15 +124,9 @@ def recommit(
                 return marker
 
 
-def _mark(
-    folder: Folder,
-    shard: int,
-    fingerprint: str,
-    tiers: int,
-    figures: dict[str, Any],
-    local: Path | None = None,
-) -> dict[str, Any]:
-    marker = _described(folder, shard, fingerprint, tiers, figures, local)
+def _mark(folder: Folder, marker: dict[str, Any]) -> dict[str, Any]:
+    """Create a marker: itself, or that of whoever came first."""
+    shard = marker["shard"]
     if folder.create(marker_name(shard), json.dumps(marker, sort_keys=True).encode()):
         return marker
     return read_marker(folder, shard) or marker

@@ -74,10 +74,15 @@ class PartWriter:
 
 
 def check_part(path: str | Path | BinaryIO, *, fingerprint: str, shard: int, rows: int | None = None) -> None:
-    """Raise :class:`CorruptPart` unless this is the whole part of that shard of that plan."""
+    """Raise :class:`CorruptPart` unless this is the whole part of that shard of that plan; OSError if it cannot be
+    read at all, which may pass.
+    """
     try:
         parquet = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
+        # What Arrow finds wrong in the bytes has no number.
+        if getattr(error, "errno", None) is not None:
+            raise
         raise CorruptPart(f"part of shard {shard}: not a readable Parquet file ({error})") from None
     said = metadata_of(parquet.schema_arrow)
     if said.get("psc.fingerprint") != fingerprint or said.get("psc.shard") != str(shard):

@@ -1,7 +1,7 @@
 """A folder anywhere fsspec reaches: list, read, and create a file once and for all.
 
 Creation is exclusive and atomic, so that a reader sees a file whole or not at all and of two writers one
-wins: on object stores by ``If-None-Match`` on the put, on local disks by a hard link to a finished file.
+wins: on object stores by ``If-None-Match`` on the put, on local disks by :mod:`pipeline.exclusive`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from typing import Any
 import fsspec
 
 from pipeline.errors import BadRequest, TargetNotWritable
+from pipeline.exclusive import create_once
 from pipeline.reach import reaching, refusal
 
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_SPOOL = "_psc/spool"
 
 
 def open_fs(url: str) -> tuple[Any, str]:
@@ -38,21 +39,24 @@ def open_fs(url: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder; names are relative, with forward slashes. Pickles as its full URL."""
+    """One folder; names are relative, with forward slashes. Pickles as its full URL and ``owner``: files in the
+    making are known to be of one job, which its workers share.
+    """
 
     url: str
     fs: Any = field(compare=False, repr=False)
     path: str = field(compare=False, repr=False)
+    owner: str = field(compare=False, repr=False)
 
     @classmethod
-    def at(cls, url: str | os.PathLike[str]) -> Folder:
+    def at(cls, url: str | os.PathLike[str], owner: str | None = None) -> Folder:
         url = os.fspath(url)
         fs, path = open_fs(url)
-        return cls(url, fs, path)
+        return cls(url, fs, path, owner or uuid.uuid4().hex[:12])
 
     def __reduce__(self):
         # A worker may run in another directory.
-        return Folder.at, (self.full_url,)
+        return Folder.at, (self.full_url, self.owner)
 
     @property
     def is_local(self) -> bool:
@@ -75,12 +79,10 @@ class Folder:
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """Read several small files, concurrently where the file system can."""
-        if not names:
-            return {}
-        if len(names) == 1:
-            return {names[0]: self.read(names[0])}
-        found = self.fs.cat([self.full(n) for n in names])
-        return {n: found[self.full(n)] for n in names}
+        # fs.cat would take the marks of patterns in a folder's name for a pattern.
+        whole = [None] * len(names)
+        found = self.fs.cat_ranges([self.full(n) for n in names], whole, whole, on_error="raise")
+        return dict(zip(names, found, strict=True))
 
     def open(self, name: str, **options: Any) -> Any:
         """Open for reading, at random places."""
@@ -144,11 +146,12 @@ class Folder:
             return self.create_from(name, local)
 
     def create_from(self, name: str, local: Path) -> bool:
-        """Create a file from a finished local one. False, and nothing changed, if it is there already."""
+        """Create a file from a finished local one, which may be gone then. False, and nothing changed, if it is
+        there already.
+        """
         target = self.full(name)
         if self.is_local:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            return _link(local, Path(target))
+            return self._create_local(Path(target), local)
         try:
             self.fs.put_file(str(local), target, mode="create")
         except FileExistsError:
@@ -158,6 +161,16 @@ class Folder:
                 return False
             raise
         return True
+
+    def _create_local(self, target: Path, local: Path) -> bool:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return create_once(local, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        with self.spool() as folder:
+            return create_once(Path(shutil.copy(local, folder)), target)
 
     def replace_from(self, name: str, local: Path) -> None:
         """Put a finished local file in a file's place, whole and in one step. ``local`` may be gone then."""
@@ -185,17 +198,38 @@ class Folder:
     @contextmanager
     def spool(self) -> Iterator[str]:
         """A local folder for files in the making, on the target's own disk if it is local; then gone."""
-        parent = None
-        if self.is_local:
-            parent = self.full("_psc/spool")
-            os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="psc-", dir=parent) as folder:
+        with self._scratch() as folder:
             yield folder
 
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        if not self.is_local:
+            return tempfile.TemporaryDirectory(prefix="psc-")
+        place, prefix = self.full(_SPOOL), self._own_spool
+        os.makedirs(place, exist_ok=True)
+        try:
+            return tempfile.TemporaryDirectory(prefix=prefix, dir=place)
+        except FileNotFoundError:
+            # Another driver ended, and found it empty.
+            os.makedirs(place, exist_ok=True)
+            return tempfile.TemporaryDirectory(prefix=prefix, dir=place)
+
+    @property
+    def _own_spool(self) -> str:
+        return f"psc-{self.owner}-"
+
     def sweep_spool(self) -> None:
-        """Remove what killed workers left in the making; only once everything is committed."""
-        if self.is_local:
-            shutil.rmtree(self.full("_psc/spool"), ignore_errors=True)
+        """Remove what killed workers of this job left in the making; only once everything is committed.
+
+        Another driver may be at work on the rest; what killed drivers left is for :mod:`pipeline.clean`.
+        """
+        place = Path(self.full(_SPOOL))
+        if not self.is_local or not place.is_dir():
+            return
+        for folder in place.iterdir():
+            if folder.name.startswith(self._own_spool):
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            place.rmdir()
 
 
 def _replacing(target: str, write: Callable[[str], Any]) -> None:
@@ -207,22 +241,6 @@ def _replacing(target: str, write: Callable[[str], Any]) -> None:
         os.replace(passing, target)
     finally:
         Path(passing).unlink(missing_ok=True)
-
-
-def _link(local: Path, target: Path) -> bool:
-    with open(local, "rb") as file:
-        os.fsync(file.fileno())
-    try:
-        os.link(local, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        if target.exists():
-            return False
-        os.replace(local, target)
-    return True
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
