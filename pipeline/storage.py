@@ -46,13 +46,13 @@ class Folder:
     url: str
     fs: Any = field(compare=False, repr=False)
     path: str = field(compare=False, repr=False)
-    owner: str = field(compare=False, repr=False)
+    owner: str = field(default_factory=lambda: uuid.uuid4().hex[:12], compare=False, repr=False)
 
     @classmethod
-    def at(cls, url: str | os.PathLike[str], owner: str | None = None) -> Folder:
+    def at(cls, url: str | os.PathLike[str], *owner: str) -> Folder:
         url = os.fspath(url)
         fs, path = open_fs(url)
-        return cls(url, fs, path, owner or uuid.uuid4().hex[:12])
+        return cls(url, fs, path, *owner)
 
     def __reduce__(self):
         # A worker may run in another directory.
