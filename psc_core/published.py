@@ -39,7 +39,7 @@ class PublishedCanvases:
         self.laws = [float8.AdaptiveLaw() for _ in self.keys]
         self.scale = float8.scale_for(self.dimension)
         self.stages_done = 0
-        self.estimate = torch.zeros(len(self.keys), *self.shape, device=prior.device)
+        self.estimate = torch.zeros(len(self.keys), *self.shape, dtype=torch.float32, device=prior.device)
 
     @staticmethod
     def multiple(profile: PaperProfile) -> int:

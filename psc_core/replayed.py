@@ -104,7 +104,7 @@ def coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> A
 def blank(stream: Stream, prior: Prior) -> torch.Tensor:
     """Room for a whole image in the prior's space."""
     height, width = (-(-side // prior.scale) for side in (stream.height, stream.width))
-    return torch.empty(prior.channels, height, width, device=prior.device)
+    return torch.empty(prior.channels, height, width, dtype=torch.float32, device=prior.device)
 
 
 def paste(output_CHW: torch.Tensor, part_CHW: torch.Tensor, place: Canvas) -> None:

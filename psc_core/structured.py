@@ -51,7 +51,7 @@ class StructuredCanvases:
         self.cells = Cells(self.basis, len(self.keys), prior.device)
         self.coder = PredictiveCoder(profile, self.cells)
         self.tier = 0
-        self.estimate = torch.zeros(len(self.keys), *self.shape, device=prior.device)
+        self.estimate = torch.zeros(len(self.keys), *self.shape, dtype=torch.float32, device=prior.device)
 
     @staticmethod
     def multiple(profile: ArchiveProfile) -> int:

@@ -58,7 +58,7 @@ class DiffCCanvases:
         """1/s^2 of the level s at which each band was sent last; 0 if never."""
         self.level: float | None = None
         self.group = self.steps_done = 0
-        self.estimate = torch.zeros(len(self.keys), *self.shape, device=prior.device)
+        self.estimate = torch.zeros(len(self.keys), *self.shape, dtype=torch.float32, device=prior.device)
         self._known: tuple[Tensor, np.ndarray] | None = None
         self.watch: Callable[[np.ndarray, np.ndarray], None] | None = None
         """At the encoder, told the means (m,) and variances (m,) of what is sent, in units of the noise."""

@@ -93,5 +93,5 @@ def _averaging(backend: Backend, v_codes: Tensor, v_unit: Tensor) -> Callable[[T
 
 
 def _future(start: int, logits: Tensor) -> Tensor:
-    rows = torch.arange(start, start + logits.shape[1], device=logits.device)
-    return torch.arange(logits.shape[2], device=logits.device)[None, :] > rows[:, None]
+    rows = torch.arange(start, start + logits.shape[1], dtype=torch.int64, device=logits.device)
+    return torch.arange(logits.shape[2], dtype=torch.int64, device=logits.device)[None, :] > rows[:, None]

@@ -10,7 +10,7 @@ import torch
 from psc_core.errors import PscError
 from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, Backend, QuantizedWeight, TorchQuantized
 from psc_core.exact.native import Native, NativeAvx2, NativeAvx512Vnni, NativeAvxVnni, NativePortable
-from psc_core.exact.torch_backends import BFloat16MM, Float32Conv, Float32MM, IntMM
+from psc_core.exact.torch_backends import BFloat16MM, Float32MM, IntMM
 
 VARIABLE = "PSC_EXACT_BACKEND"
 """Environment variable that names the backend to use; one that fails its test is then an error."""
@@ -72,14 +72,14 @@ def _agrees(
     padding: int,
     extreme: bool,
 ) -> bool:
-    state = torch.arange(2 * 9 * 7 * channels, dtype=torch.int64).view(2, 9, 7, channels)
+    state = torch.arange(2 * 9 * 7 * channels, dtype=torch.int64, device="cpu").view(2, 9, 7, channels)
     ints = state * 2654435761 % (ACTIVATION_MAX + 1) + _LOW
-    index = torch.arange(out * size * size * channels, dtype=torch.int64).view(out, size, size, channels)
+    index = torch.arange(out * size * size * channels, dtype=torch.int64, device="cpu").view(out, size, size, channels)
     weights = index * 40503 % (2 * WEIGHT_MAX + 1) - WEIGHT_MAX
     if extreme:
         ints = torch.where(ints < -60, _LOW, _HIGH)
         weights = torch.where(weights < -80, -WEIGHT_MAX, WEIGHT_MAX)
-    weight = QuantizedWeight(weights.to(torch.int8), torch.ones(out), torch.zeros(out), stride, padding).to(device)
+    weight = QuantizedWeight(weights.to(torch.int8), *_plain(out), stride, padding).to(device)
     x = ints.float().to(device)
     # The extremes make the scale 1, so that quantizing gives the integers back.
     x[:, 0, 0, 0], x[:, 1, 0, 0] = _HIGH, _LOW
@@ -88,12 +88,19 @@ def _agrees(
     return torch.equal(got.double().cpu(), want.double())
 
 
+def _plain(outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales of one and biases of zero."""
+    ones = torch.ones(outputs, dtype=torch.float32, device="cpu")
+    return ones, torch.zeros_like(ones)
+
+
 def _elementwise_agrees(backend: Backend, device: str) -> bool:
     """Whether norm, SiLU and rounding give the reference's codes; the identity as a convolution reads them."""
-    place = torch.arange(2 * 9 * 7 * 24, dtype=torch.int64).view(2, 9, 7, 24)
+    place = torch.arange(2 * 9 * 7 * 24, dtype=torch.int64, device="cpu").view(2, 9, 7, 24)
     x = (place * 2654435761 % 4093).float() / 256 - 8
-    gamma, beta = (torch.arange(24) - 9).double() / 4, (torch.arange(24) - 15).double() / 8
-    identity = QuantizedWeight(torch.eye(24).to(torch.int8)[:, None, None], torch.ones(24), torch.zeros(24))
+    count = torch.arange(24, dtype=torch.float64, device="cpu")
+    gamma, beta = (count - 9) / 4, (count - 15) / 8
+    identity = QuantizedWeight(torch.eye(24, dtype=torch.int8, device="cpu")[:, None, None], *_plain(24))
     results = []
     for how, where in ((Float32MM(), "cpu"), (backend, device)):
         weight, moved = identity.to(where), x.to(where)
@@ -109,7 +116,7 @@ def _elementwise_agrees(backend: Backend, device: str) -> bool:
 
 def _multiplies(backend: Backend, device: str) -> bool:
     """Whether batched products are exact, past the length of one float32 sum and at the extremes."""
-    place = torch.arange(2 * 5 * 1100, dtype=torch.int64).view(2, 5, 1100)
+    place = torch.arange(2 * 5 * 1100, dtype=torch.int64, device="cpu").view(2, 5, 1100)
     a = torch.where(place % 7 < 5, ACTIVATION_MAX, place * 40503 % (ACTIVATION_MAX + 1))
     b = torch.where(place % 11 < 9, WEIGHT_MAX, place * 2654435761 % (2 * WEIGHT_MAX + 1) - WEIGHT_MAX)
     got = backend.bmm(a.float().to(device), b.float().to(device).transpose(1, 2))
@@ -122,7 +129,7 @@ def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) 
     size = weights.shape[1]
     x = torch.nn.functional.pad(ints, (0, 0, padding, padding, padding, padding))
     height, width = ((x.shape[1] - size) // stride + 1, (x.shape[2] - size) // stride + 1)
-    out = torch.zeros(x.shape[0], height, width, weights.shape[0], dtype=torch.int64)
+    out = torch.zeros(x.shape[0], height, width, weights.shape[0], dtype=torch.int64, device="cpu")
     for i in range(size):
         for j in range(size):
             view = x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
@@ -133,7 +140,6 @@ def _slow(ints: torch.Tensor, weights: torch.Tensor, stride: int, padding: int) 
 _CPU: dict[str, type] = {
     "native": Native,
     "int_mm": IntMM,
-    "float32_conv": Float32Conv,
     "float32": Float32MM,
     "native_avx512vnni": NativeAvx512Vnni,
     "native_avxvnni": NativeAvxVnni,

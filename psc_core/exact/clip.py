@@ -64,7 +64,7 @@ class ExactTextEncoder:
 
         penultimate: the states before the last layer, as SDXL reads them; else those after the last norm.
         """
-        x = (self.tokens[torch.tensor(ids)] + self.places[: len(ids)]).to(self.device)
+        x = (self.tokens[torch.tensor(ids, dtype=torch.int64, device="cpu")] + self.places[: len(ids)]).to(self.device)
         states = [x]
         for layer in self.layers:
             states.append(layer(states[-1]))

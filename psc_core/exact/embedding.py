@@ -21,13 +21,13 @@ def sinusoids(timestep: float, size: int, flip: bool, shift: float, max_period: 
     pairs = [transcendental.sin_cos(timestep * rate) for rate in rates]
     sin, cos = [p[0] for p in pairs], [p[1] for p in pairs]
     values = (cos + sin if flip else sin + cos) + [0.0] * (size % 2)
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 def silu(vector: Tensor) -> Tensor:
     """x sigmoid(x) for a float64 vector, through decimal arithmetic."""
     gates = [transcendental.sigmoid(float(v)) for v in vector.flatten()]
-    return vector * torch.tensor(gates, dtype=torch.float64).view_as(vector)
+    return vector * torch.tensor(gates, dtype=torch.float64, device="cpu").view_as(vector)
 
 
 class VectorLinear:
@@ -36,7 +36,11 @@ class VectorLinear:
     def __init__(self, layer: nn.Linear) -> None:
         self.weight = _grid(layer.weight.detach().cpu(), _WEIGHT_BITS, _WEIGHT_LIMIT)
         out = self.weight.shape[0]
-        self.bias = layer.bias.detach().cpu().double() if layer.bias is not None else torch.zeros(out).double()
+        self.bias = (
+            layer.bias.detach().cpu().double()
+            if layer.bias is not None
+            else torch.zeros(out, dtype=torch.float64, device="cpu")
+        )
 
     def __call__(self, vector: Tensor) -> Tensor:
         ints = _grid(vector, _VECTOR_BITS, _VECTOR_LIMIT)

@@ -50,7 +50,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 @cache
 def _check_products(device: str) -> None:
     """Known answers whose sums come near 2^53."""
-    place = torch.arange(40 * 64, dtype=torch.int64)
+    place = torch.arange(40 * 64, dtype=torch.int64, device="cpu")
     a = (place * 2654435761 % (2**24 - 1) - 2**23).view(40, 64)
     b = (place * 40503 % (2**24 - 1) - 2**23).view(64, 40)
     got = torch.matmul(a.double().to(device), b.double().to(device)).cpu()

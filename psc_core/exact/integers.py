@@ -97,9 +97,9 @@ def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1,
     weight = weight_OIKK.detach().float().cpu()
     peak = weight.abs().amax(dim=(1, 2, 3))
     peak = torch.where(peak == 0, torch.ones_like(peak), peak)
-    scale = peak * torch.tensor(np.float32(1 / WEIGHT_MAX))
+    scale = peak * float(np.float32(1 / WEIGHT_MAX))
     ints = (weight / scale[:, None, None, None]).round().clamp(-WEIGHT_MAX, WEIGHT_MAX).to(torch.int8)
-    bias = torch.zeros(weight.shape[0]) if bias_O is None else bias_O.detach().float().cpu()
+    bias = torch.zeros_like(scale) if bias_O is None else bias_O.detach().float().cpu()
     return QuantizedWeight(ints.permute(0, 2, 3, 1).contiguous(), scale, bias, stride, padding)
 
 
@@ -107,7 +107,7 @@ def quantize_weight(weight_OIKK: Tensor, bias_O: Tensor | None, stride: int = 1,
 def sigmoid_table(device: str = "cpu") -> Tensor:
     """sigmoid(i / 64) for i = -1023..1023, float32, from decimal arithmetic."""
     values = [transcendental.sigmoid(i / SIGMOID_STEPS) for i in range(-SIGMOID_MAX, SIGMOID_MAX + 1)]
-    return torch.tensor(values, dtype=torch.float64).float().to(device)
+    return torch.tensor(values, dtype=torch.float64, device="cpu").float().to(device)
 
 
 def silu(y: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class GroupNorm:
 
     def __init__(self, layer: nn.GroupNorm) -> None:
         self.groups, self.eps = layer.num_groups, layer.eps
-        ones = torch.ones(layer.num_channels)
+        ones = torch.ones(layer.num_channels, dtype=torch.float32, device="cpu")
         self.gamma = (ones if layer.weight is None else layer.weight.detach().cpu()).double()
         self.beta = (ones * 0 if layer.bias is None else layer.bias.detach().cpu()).double()
 

@@ -113,7 +113,7 @@ class Native:
         n, h, w, _ = q.shape
         height, width = ((side + 2 * weight.padding - size) // weight.stride + 1 for side in (h, w))
         bias = packed.bias if bias_O is None else _whole(_float32(bias_O), self._lanes)
-        out, ends = torch.empty(n, height, width, outputs), torch.empty(n, 2)
+        out, ends = _floats(n, height, width, outputs), _floats(n, 2)
         row = (w + 2) * q.pixel
         c = Conv(
             q.codes.data_ptr() + (1 - weight.padding) * (row + q.pixel),
@@ -152,14 +152,15 @@ class Native:
         found = _recall(x)
         if found is None:
             n, h, w, c = x.shape
-            found = torch.empty(n, 2)
+            found = _floats(n, 2)
             self._lib.psc_ranges(self.level, x.data_ptr(), n, h * w * c, found.data_ptr(), threads())
         return found
 
     def _buffer(self, shape: tuple[int, int, int, int]) -> tuple[NativeQuantized, Padded]:
         n, h, w, c = shape
         pixel = -(-c // self._word) * 4
-        codes, scale, zero = _bytes(n, h, w, pixel), torch.empty(n), torch.empty(n, dtype=torch.int32)
+        codes, scale = _bytes(n, h, w, pixel), _floats(n)
+        zero = torch.empty(n, dtype=torch.int32, device="cpu")
         out = NativeQuantized(codes, scale, zero, shape, pixel, self._word)
         return out, Padded(codes.data_ptr(), scale.data_ptr(), zero.data_ptr(), pixel)
 
@@ -210,7 +211,7 @@ def _recall(x: Tensor) -> Tensor | None:
 def _pack(ints_OKKI: Tensor, lanes: int, word: int) -> Tensor:
     """[O / lanes][K][K][I / word][lanes][word], zero-padded; int8 for words of 4, else int16."""
     o, k, _, i = ints_OKKI.shape
-    grown = torch.zeros(-(-o // lanes) * lanes, k, k, -(-i // word) * word, dtype=torch.int16)
+    grown = torch.zeros(-(-o // lanes) * lanes, k, k, -(-i // word) * word, dtype=torch.int16, device="cpu")
     grown[:o, :, :, :i] = ints_OKKI
     view = grown.view(-1, lanes, k, k, grown.shape[3] // word, word).permute(0, 2, 3, 4, 1, 5)
     return view.to(torch.int8 if word == 4 else torch.int16).contiguous()
@@ -221,6 +222,11 @@ def _whole(x_O: Tensor, lanes: int) -> Tensor:
     return torch.nn.functional.pad(x_O, (0, -len(x_O) % lanes)).contiguous()
 
 
+def _floats(*shape: int) -> Tensor:
+    """Room that the kernels write: float32 on the CPU, whatever torch's defaults are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 def _bytes(n: int, h: int, w: int, pixel: int) -> Tensor:
     """Room for padded codes, and for what a group of four pixels may read past the last row."""
-    return torch.empty(n * (h + 2) * (w + 2) * pixel + 4 * _MOST_STRIDE * pixel, dtype=torch.uint8)
+    return torch.empty(n * (h + 2) * (w + 2) * pixel + 4 * _MOST_STRIDE * pixel, dtype=torch.uint8, device="cpu")

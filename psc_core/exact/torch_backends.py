@@ -47,26 +47,6 @@ class Float32MM(TorchBackend):
         return a @ b
 
 
-class Float32Conv(TorchBackend):
-    """The library's own float32 convolution on integer values; exact only while it sums products as they are."""
-
-    name = "float32_conv"
-
-    def accumulate(self, q: TorchQuantized, weight: QuantizedWeight) -> Tensor:
-        kernel = weight.packed.get(self.name)
-        if kernel is None:
-            kernel = weight.ints_OKKI.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-            weight.packed[self.name] = kernel
-        x = (q.codes_NHWC.float() - q.zero_N.float()[:, None, None, None]).permute(0, 3, 1, 2)
-        group = FLOAT32_TERMS // (kernel.shape[2] * kernel.shape[3])
-        pieces = (slice(i, i + group) for i in range(0, kernel.shape[1], group))
-        out = exact_sum(
-            torch.nn.functional.conv2d(x[:, p], kernel[:, p], stride=weight.stride, padding=weight.padding)
-            for p in pieces
-        )
-        return out.permute(0, 2, 3, 1)
-
-
 class BFloat16MM(Float32MM):
     """bfloat16 tensor cores with float32 accumulation and output (CUDA): +-255 is exact in bfloat16."""
 

@@ -5,21 +5,30 @@ Slow (microseconds a value): for schedules, embeddings and tables, which are few
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from functools import cache
 
-_CONTEXT = Context(prec=40)
+
+def _digits(count: int) -> Context:
+    """All of a context is said: what is not comes from ``decimal.DefaultContext``, which a caller may have changed."""
+    traps = [InvalidOperation, DivisionByZero, Overflow]
+    return Context(count, ROUND_HALF_EVEN, Emin=-999999, Emax=999999, capitals=1, clamp=0, flags=[], traps=traps)
+
+
+_CONTEXT = _digits(40)
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
 
 
 def exp(x: float) -> float:
     """e^x, correctly rounded to 40 digits before it becomes a float."""
-    return float(_CONTEXT.exp(Decimal(x)))
+    with localcontext(_CONTEXT):
+        return float(Decimal(x).exp())
 
 
 def ln(x: float) -> float:
     """Natural logarithm of x > 0."""
-    return float(_CONTEXT.ln(Decimal(x)))
+    with localcontext(_CONTEXT):
+        return float(Decimal(x).ln())
 
 
 def power(x: float, y: float) -> float:
@@ -38,7 +47,7 @@ def erf(x: float) -> float:
     """The error function, by its Taylor series; |x| up to 6."""
     if abs(x) > 6:
         return 1.0 if x > 0 else -1.0
-    with localcontext(Context(prec=60)):
+    with localcontext(_digits(60)):
         z = Decimal(x)
         term, total, n = z, z, 0
         while term and abs(term) > Decimal(10) ** -45:

@@ -29,7 +29,7 @@ def normal_cdf_table(device: str = "cpu") -> Tensor:
     """Phi(i / 256) for |i| <= 1536, float32."""
     root = float(np.sqrt(2.0))
     values = [(1 + transcendental.erf(i / GELU_STEPS / root)) / 2 for i in range(-GELU_MAX, GELU_MAX + 1)]
-    return torch.tensor(values, dtype=torch.float64).float().to(device)
+    return torch.tensor(values, dtype=torch.float64, device="cpu").float().to(device)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class LayerNorm:
 
     def __init__(self, layer: nn.LayerNorm) -> None:
         self.eps = layer.eps
-        ones = torch.ones(layer.normalized_shape)
+        ones = torch.ones(layer.normalized_shape, dtype=torch.float32, device="cpu")
         self.gamma = ones if layer.weight is None else layer.weight.detach().cpu().float()
         self.beta = ones * 0 if layer.bias is None else layer.bias.detach().cpu().float()
 

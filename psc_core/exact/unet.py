@@ -67,7 +67,7 @@ class ExactUNet:
         self.norm_out = GroupNorm(model.conv_norm_out)
         self.conv_out = convolution(model.conv_out, "conv_out")
         tables = [] if self.classes is None else [self.classes]
-        self.fingerprint = state.fingerprint(self, f"exact unet {CONVERSION}", tables)
+        self.fingerprint = state.fingerprint(self, f"exact unet {CONVERSION}{embedding_settings(config)}", tables)
         state.move(self, self.device)
         self.embed = lru_cache(maxsize=512)(self._embed)
 
@@ -86,7 +86,7 @@ class ExactUNet:
             )
         if added is not None:
             sizes = [self._sinusoids(i, self.config.addition_time_embed_dim) for i in added.ids]
-            text = torch.tensor(added.text, dtype=torch.float64)
+            text = torch.tensor(added.text, dtype=torch.float64, device="cpu")
             vector = vector + _perceptron(self.added, torch.cat([text, *sizes]))
         return Embedding(vector)
 
@@ -199,6 +199,15 @@ def _check(config: Any) -> None:
             raise InvalidPrior(f"{key}={value!r} has no exact form (known: {', '.join(map(repr, known))})")
     if config.get("norm_num_groups", 32) is None:
         raise InvalidPrior("norm_num_groups=None has no exact form: the network must end in a group norm")
+
+
+_EMBEDDING = {"flip_sin_to_cos": True, "freq_shift": 0, "addition_time_embed_dim": None}
+
+
+def embedding_settings(config: Any) -> str:
+    """How noise levels and sizes become sinusoids, where not as usual: no weight tells it, so the fingerprint must."""
+    unusual = {k: config.get(k, usual) for k, usual in _EMBEDDING.items() if config.get(k, usual) != usual}
+    return f" {sorted(unusual.items())}" if unusual else ""
 
 
 def _perceptron(layers: list[VectorLinear], vector: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class WideLinear:
         peak = nonzero(weight.abs().amax(dim=1))
         self.ints = (weight * (torch.full_like(peak, WEIGHT_MAX) / peak)[:, None]).round().to(torch.int16)
         self.unit = peak.double() / torch.full_like(peak, WEIGHT_MAX).double()
-        self.bias = torch.zeros(len(peak)).double() if layer.bias is None else layer.bias.detach().cpu().double()
+        self.bias = torch.zeros_like(peak).double() if layer.bias is None else layer.bias.detach().cpu().double()
 
     def __call__(self, x_TC: Tensor) -> Tensor:
         codes, unit = _codes(x_TC, dim=1)
@@ -54,7 +54,7 @@ def attend_widely(q_HTC: Tensor, k_HTC: Tensor, v_HTC: Tensor, *, causal: bool) 
     logits = logits * k_unit.transpose(1, 2)
     logits = logits * float(1 / np.sqrt(q_HTC.shape[2]))
     if causal:
-        place = torch.arange(logits.shape[1], device=logits.device)
+        place = torch.arange(logits.shape[1], dtype=torch.int64, device=logits.device)
         logits = logits.masked_fill(place[None, :] > place[:, None], -torch.inf)
     below = (logits.amax(dim=2, keepdim=True) - logits).clamp(max=EXP_MAX)
     shares = (interpolate(exp_table(str(below.device)), below * EXP_STEPS) * _SHARES).round()

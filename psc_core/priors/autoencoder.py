@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from psc_core.errors import InvalidPrior
+from psc_core.exact.ambient import undisturbed
 from psc_core.exact.vae import ExactAutoencoder
-from psc_core.priors.parts import load_network
-from psc_core.priors.prompt import hash_weights
+from psc_core.priors.parts import hash_weights, load_network
 
 
 class LatentSpace:
@@ -41,10 +41,11 @@ class LatentSpace:
     @torch.no_grad()
     def encode(self, pixels_CHW: Tensor) -> Tensor:
         """The mean of the latent's distribution."""
-        if isinstance(self.net, ExactAutoencoder):
-            mean = self.net.encode(_to_last(pixels_CHW)).permute(0, 3, 1, 2)[0]
-        else:
-            mean = self.net.encode(pixels_CHW[None]).latent_dist.mode()[0]
+        with undisturbed(pixels_CHW.device):
+            if isinstance(self.net, ExactAutoencoder):
+                mean = self.net.encode(_to_last(pixels_CHW)).permute(0, 3, 1, 2)[0]
+            else:
+                mean = self.net.encode(pixels_CHW[None]).latent_dist.mode()[0]
         return ((mean - self.shift) * self.factor).contiguous()
 
     def decode(self, latent_CHW: Tensor) -> Tensor:
@@ -69,9 +70,10 @@ class LatentSpace:
     @torch.no_grad()
     def _decode(self, latent_CHW: Tensor) -> Tensor:
         z = latent_CHW / torch.full_like(latent_CHW, self.factor) + self.shift
-        if isinstance(self.net, ExactAutoencoder):
-            return self.net.decode(_to_last(z)).permute(0, 3, 1, 2)[0]
-        return self.net.decode(z[None]).sample[0]
+        with undisturbed(z.device):
+            if isinstance(self.net, ExactAutoencoder):
+                return self.net.decode(_to_last(z)).permute(0, 3, 1, 2)[0]
+            return self.net.decode(z[None]).sample[0]
 
     def _starts(self, side: int) -> list[int]:
         """Where tiles begin: the fewest that overlap by at least ``overlap``, nearly evenly."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from psc_core.coding.condition import Condition, checked
 from psc_core.errors import InvalidCondition
+from psc_core.exact.ambient import undisturbed
 from psc_core.memory import Samples
 
 
@@ -90,7 +91,8 @@ class Prior(ABC):
     def denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         """The posterior mean E[x | x + sigma n] of every sample: float32, same shape."""
         self.nfe += len(x_NCHW)
-        return self._samples.call(lambda part: self._denoise(part, sigma), x_NCHW)
+        with undisturbed(self.device):
+            return self._samples.call(lambda part: self._denoise(part, sigma), x_NCHW)
 
     @property
     def _samples(self) -> Samples:

@@ -50,13 +50,15 @@ class GaussianPrior(Prior):
     def _spectrum(self, height: int, width: int) -> Tensor:
         """Prior variance of every DCT coefficient: (3, height, width) float64, mean pixel variance deviation^2."""
         corner, chroma, deviation = (self.settings[key] for key in ("corner", "chroma", "deviation"))
-        rows = torch.tensor([k / (2 * height) for k in range(height)], dtype=torch.float64)
-        columns = torch.tensor([k / (2 * width) for k in range(width)], dtype=torch.float64)
+        rows = torch.tensor([k / (2 * height) for k in range(height)], dtype=torch.float64, device="cpu")
+        columns = torch.tensor([k / (2 * width) for k in range(width)], dtype=torch.float64, device="cpu")
         ratio = ((rows * rows)[:, None] + (columns * columns)[None, :]) / (corner * corner)
         shape = torch.tensor(
-            [power(1.0 + v, -self.settings["slope"]) for v in ratio.flatten().tolist()], dtype=torch.float64
+            [power(1.0 + v, -self.settings["slope"]) for v in ratio.flatten().tolist()],
+            dtype=torch.float64,
+            device="cpu",
         ).view(height, width)
-        gains = torch.tensor([1.0, chroma * chroma, chroma * chroma], dtype=torch.float64)
+        gains = torch.tensor([1.0, chroma * chroma, chroma * chroma], dtype=torch.float64, device="cpu")
         raw = gains[:, None, None] * shape
         total = math.fsum(raw.flatten().tolist())  # correctly rounded, in whatever order
         return (raw * (3 * height * width * (deviation * deviation) / total)).to(self.device)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from psc_core.errors import InvalidPrior
-from psc_core.exact.unet import Added, ExactUNet
+from psc_core.exact.unet import Added, ExactUNet, embedding_settings
 from psc_core.priors.autoencoder import LatentSpace
 from psc_core.priors.base import Prior
-from psc_core.priors.parts import load_network, read_config
-from psc_core.priors.prompt import PromptEncoder, hash_weights
+from psc_core.priors.parts import hash_weights, load_network, read_config
+from psc_core.priors.prompt import PromptEncoder
 from psc_core.priors.schedule import read_schedule
 
 _PROMPTS = 64
@@ -97,7 +97,8 @@ class LatentPrior(Prior):
             text, ids = (torch.tensor([v] * len(u_NCHW), device=self.device, dtype=net.dtype) for v in added)
             more = {"added_cond_kwargs": {"text_embeds": text, "time_ids": ids}}
         contexts = context[None].expand(len(u_NCHW), *context.shape).to(net.dtype)
-        return net(u_NCHW.to(net.dtype), torch.tensor(timestep, device=self.device), contexts, **more).sample.float()
+        t = torch.tensor(timestep, dtype=torch.float32, device=self.device)
+        return net(u_NCHW.to(net.dtype), t, contexts, **more).sample.float()
 
     @property
     def _float_net(self) -> Any:
@@ -161,6 +162,7 @@ class LatentPrior(Prior):
             digest.update(self._net.fingerprint.encode())
         else:
             hash_weights(digest, self._net)
+            digest.update(embedding_settings(self.config).encode())
         return digest.hexdigest()[:32]
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from psc_core.errors import InvalidPrior
+from psc_core.exact.ambient import undisturbed
 from psc_core.exact.clip import ExactTextEncoder
-from psc_core.priors.parts import load, load_network
+from psc_core.priors.parts import hash_weights, load, load_network
 
 
 class PromptEncoder:
@@ -48,10 +49,13 @@ class PromptEncoder:
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> tuple[Tensor, Tensor | None]:
-        ids = self.ids(prompt)
+        with undisturbed(self.device):
+            return self._states(self.ids(prompt))
+
+    def _states(self, ids: list[int]) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.net, ExactTextEncoder):
             return self.net(ids, ids.index(self.tokenizer.eos_token_id), self.penultimate)
-        out = self.net(torch.tensor([ids], device=self.device), output_hidden_states=True)
+        out = self.net(torch.tensor([ids], dtype=torch.int64, device=self.device), output_hidden_states=True)
         states = out.hidden_states[-2] if self.penultimate else out.last_hidden_state
         pooled = getattr(out, "text_embeds", None)
         return states[0], None if pooled is None else pooled[0]
@@ -62,9 +66,3 @@ class PromptEncoder:
         special = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
         merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
         return json.dumps([sorted(model["vocab"].items()), merges, special, self.places, self.penultimate])
-
-
-def hash_weights(digest: Any, model: Any) -> None:
-    """Add a float network's weights to a digest."""
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psc_core.errors import InvalidPrior
-from psc_core.exact.unet import ExactUNet
+from psc_core.exact.unet import ExactUNet, embedding_settings
 from psc_core.priors.base import Prior
+from psc_core.priors.parts import hash_weights, load_network
 
 
 class UNetPrior(Prior):
@@ -44,7 +44,7 @@ class UNetPrior(Prior):
 
     def _load(self) -> Any:
         """The float32 network."""
-        return load_unet(self._folder)
+        return load_network(self._folder, "UNet2DModel")
 
     @property
     def backend(self) -> str:
@@ -56,8 +56,8 @@ class UNetPrior(Prior):
         if self.arithmetic == "exact":
             digest.update(self._net.fingerprint.encode())
         else:
-            for key, value in sorted(self._net.state_dict().items()):
-                digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+            hash_weights(digest, self._net)
+            digest.update(embedding_settings(self._net.config).encode())
         return digest.hexdigest()[:32]
 
     @torch.no_grad()
@@ -81,22 +81,11 @@ class UNetPrior(Prior):
     def _float_network(self, u_NCHW: Tensor, timestep: float) -> Tensor:
         net, label = self._float_net, self._label()
         u = u_NCHW.to(net.dtype).contiguous(memory_format=torch.channels_last)
-        classes = None if label is None else torch.tensor([label], device=self.device)
-        return net(u, torch.tensor([timestep], device=self.device), class_labels=classes).sample.float()
+        classes = None if label is None else torch.tensor([label], dtype=torch.int64, device=self.device)
+        return net(
+            u, torch.tensor([timestep], dtype=torch.float32, device=self.device), class_labels=classes
+        ).sample.float()
 
     def _label(self) -> int | None:
         """The class that the network is told, if it takes one."""
         return None
-
-
-def load_unet(folder: Path) -> Any:
-    """The float32 ``UNet2DModel`` of a folder. Raises :class:`InvalidPrior`."""
-    from diffusers import UNet2DModel
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()
-    try:
-        model = UNet2DModel.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidPrior(f"{folder}: diffusers cannot load a UNet2DModel from it: {error}") from None
-    return model.float().eval().requires_grad_(False)

@@ -21,7 +21,7 @@ def few_cells():
 
     def cells(quick, batches):
         yield {"arithmetic": "exact", "asked": "float32", "batch": 1}
-        yield {"arithmetic": "exact", "asked": "float32_conv", "batch": 2}
+        yield {"arithmetic": "exact", "asked": "native_portable", "batch": 2}
         yield {"arithmetic": "exact", "asked": "nothing", "batch": 1}
 
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +44,7 @@ def test_cells_agree_and_an_unusable_backend_is_told(out):
     assert exact["cells"] == 6
     assert exact["identical"] == 4
     assert exact["failed"] == 2
-    assert [c["backend"] for c in report["cells"][:2]] == ["float32", "float32_conv"]
+    assert [c["backend"] for c in report["cells"][:2]] == ["float32", "native_portable"]
     assert "no exact backend 'nothing'" in report["cells"][2]["error"]
 
 

@@ -20,7 +20,7 @@ SMALL = {
     "paper": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
     "paper-latent": {"samples": 3, "rows": 2, "steps": 2, "stages": 1, "tiers": 2, "restore_samples": 2},
 }
-TORCH_BACKENDS = ("float32", "float32_conv", "int_mm")
+TORCH_BACKENDS = ("float32", "int_mm")
 
 
 def test_every_profile_has_a_small_form_here():

@@ -75,10 +75,17 @@ EXCEPT = {
 SOURCES = [p for p in sorted(ROOM.rglob("*.py")) if p.relative_to(ROOM).as_posix() not in WHY]
 
 
+FACTORIES = _names("arange as_tensor asarray empty eye full linspace ones scalar_tensor tensor zeros")
+"""Of torch: what they make has the caller's default dtype and device, unless both are said."""
+
+
 def uses(tree: ast.AST) -> set[str]:
     """Names that may not be exact: ``np.exp``, ``math.pow``, ``.mean``, ``**``, ``@``, ``import random``."""
     found = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {f"torch.{name}" for name in FACTORIES}:
+            said = {keyword.arg for keyword in node.keywords}
+            found |= set() if {"dtype", "device"} <= said else {f"{ast.unparse(node.func)} of defaults"}
         if isinstance(node, ast.Attribute):
             found |= _attribute(node)
         elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
@@ -134,6 +141,8 @@ def test_no_exception_is_left_over():
         "y = x @ z",
         "y = x.mean()",
         "y = torch.nn.functional.silu(x)",
+        "y = torch.zeros(3)",
+        "y = torch.tensor([1], dtype=torch.float32)",
         "import random",
         "from math import exp",
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
 
 import psc_core
 from psc_core.errors import InvalidPrior, PriorNotFound
@@ -149,3 +150,25 @@ def test_a_network_that_says_nothing_leaves_the_preconditioning(tmp_path, arithm
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for sigma in (0.02, 1.0, 50.0):
         assert torch.allclose(prior.denoise(x, sigma), x * kept(sigma), rtol=1e-6)
+
+
+@pytest.mark.parametrize("arithmetic", ["exact", "float"])
+def test_weights_that_are_not_there_are_refused(tmp_path, arithmetic):
+    folder = folder_of(tmp_path)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    lost = "down_blocks.1.resnets.0.conv1.weight"
+    save_file({name: value for name, value in weights.items() if name != lost}, file)
+    with pytest.raises(InvalidPrior, match=f"lack.*{lost}"):
+        psc_core.load_prior(folder, arithmetic=arithmetic, device="cpu")
+
+
+@pytest.mark.parametrize("arithmetic", ["exact", "float"])
+@pytest.mark.parametrize("change", [{"freq_shift": 1}, {"flip_sin_to_cos": False}])
+def test_how_noise_levels_are_embedded_is_in_the_fingerprint(tmp_path, arithmetic, change):
+    folder = folder_of(tmp_path)
+    usual = psc_core.load_prior(folder, arithmetic=arithmetic, device="cpu")
+    config = folder / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    other = psc_core.load_prior(folder, arithmetic=arithmetic, device="cpu")
+    assert other.fingerprint != usual.fingerprint

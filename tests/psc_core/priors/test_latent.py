@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 import psc_core
 from psc_core import errors
@@ -248,4 +250,19 @@ def test_folders_that_are_no_prior_are_refused_by_name(folders, tmp_path, change
     shutil.copytree(folders["sd"], folder)
     change(folder)
     with pytest.raises((errors.InvalidPrior, errors.PriorNotFound), match=named):
+        psc_core.load_prior(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("part", "lost"),
+    [("vae", "decoder.conv_out.weight"), ("text_encoder", "final_layer_norm.weight"), ("unet", "conv_in.weight")],
+)
+def test_parts_whose_weights_are_not_there_are_refused(folders, tmp_path, part, lost):
+    folder = tmp_path / "copy"
+    shutil.copytree(folders["sd"], folder)
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    (full,) = (name for name in weights if name.endswith(lost))
+    save_file({name: value for name, value in weights.items() if name != full}, file, {"format": "pt"})
+    with pytest.raises(errors.InvalidPrior, match=re.escape(lost)):
         psc_core.load_prior(folder, device="cpu")
