@@ -26,7 +26,7 @@ EXACT_NUMPY = (
     | _names("full indices load ndarray ones pad repeat stack take_along_axis zeros zeros_like")
     | _names("float32 float64 int32 int64 intp uint16 uint32 uint64 uint8")
 )
-EXACT_MATH = frozenset(["fsum", "inf", "isfinite", "lcm", "sqrt"])
+EXACT_MATH = frozenset(["fsum", "inf", "isfinite", "lcm", "nan", "sqrt"])
 """fsum and sqrt are correctly rounded; the others are integers and constants."""
 FORBIDDEN_METHODS = _names(
     """
