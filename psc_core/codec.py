@@ -177,8 +177,7 @@ class _CodedCanvas(NamedTuple):
 def _encode_canvases(
     batch: Sequence[Work], images: Sequence[np.ndarray], prior: Prior, profile: Profile, seed: int
 ) -> list[_CodedCanvas]:
-    started, nfe = time.perf_counter(), prior.nfe
-    prior = prior.conditioned(batch[0].condition)
+    started, prior = time.perf_counter(), prior.conditioned(batch[0].condition).counting()
     crops = [_crop(images[w.image], w.canvas) for w in batch]
     truth = torch.stack([prior.to_model(pad_to_multiple(crop, multiple(prior, profile))) for crop in crops])
     canvases = coder(prior, profile, batch, seed)
@@ -198,7 +197,7 @@ def _encode_canvases(
             errors[b].append(_squared_error(crops[b], pixels))
             if min(pixels.shape[:2]) >= SSIM_SIDE:
                 similarities[b].append(ssim(crops[b], pixels))
-    seconds, calls = (time.perf_counter() - started) / len(batch), (prior.nfe - nfe) / len(batch)
+    seconds, calls = (time.perf_counter() - started) / len(batch), prior.own_nfe / len(batch)
     return [_CodedCanvas(t, calls, seconds, *m) for t, *m in zip(tiers, errors, similarities, strict=True)]
 
 

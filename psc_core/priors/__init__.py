@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from psc_core.errors import InvalidPrior, PriorNotFound
 from psc_core.priors.base import Prior
+from psc_core.priors.settings import read_object
 
 HERE = Path(__file__).parent
 BUNDLED = ("photo",)
@@ -38,11 +38,16 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
         device: a torch device, or "auto" for CUDA where there is one.
 
     Raises:
-        PriorNotFound: neither a known name nor a folder. InvalidPrior: cannot be used; says why.
+        PriorNotFound: neither a known name nor a folder. InvalidPrior: it, the arithmetic or the device cannot be used;
+            says why.
     """
     if arithmetic not in ("exact", "float"):
         raise InvalidPrior(f"arithmetic={arithmetic!r}: expected 'exact' or 'float'")
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    where = str(_device(device))
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path):
+        raise PriorNotFound(f"{name_or_path!r}: expected one of {', '.join(prior_names())}, or a path")
+    if isinstance(name_or_path, Path) and not name_or_path.exists() and str(name_or_path) in prior_names():
+        name_or_path = str(name_or_path)
     if name_or_path == "gaussian":
         from psc_core.priors.gaussian import GaussianPrior
 
@@ -68,6 +73,25 @@ def load_prior(name_or_path: str | Path = "photo", *, arithmetic: str = "exact",
 
         return DiscreteUNetPrior(folder, name=name, arithmetic=arithmetic, device=where)
     return EdmUNetPrior(folder, arithmetic=arithmetic, device=where)
+
+
+def _device(device: str) -> torch.device:
+    """Where to compute, if torch can compute there. Raises :class:`InvalidPrior`."""
+    expected = "expected auto, cpu, cuda or cuda:N"
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InvalidPrior(f"device={device!r}: {expected}") from None
+    if where.type not in ("cpu", "cuda"):
+        raise InvalidPrior(f"device={device!r}: {expected}; the codec needs float64, and exact sums")
+    try:
+        torch.empty(1, dtype=torch.float32, device=where)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InvalidPrior(f"device={device!r}: torch has no such device here ({reason}): give cpu, or auto") from None
+    return where
 
 
 def _place(name_or_path: str | Path) -> Path:
@@ -102,5 +126,5 @@ def _model_name(folder: Path, given: str | Path) -> str:
     if not Path(given).is_dir():
         return str(given)
     index = folder / "model_index.json"
-    origin = str(json.loads(index.read_text()).get("_name_or_path", "")) if index.is_file() else ""
+    origin = str(read_object(index).get("_name_or_path", "")) if index.is_file() else ""
     return origin if _HUB_ID.fullmatch(origin) and not Path(origin).exists() else folder.resolve().name

@@ -7,7 +7,6 @@ needs a JSON file of the same stem beside it, with the flags of guided-diffusion
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -19,8 +18,7 @@ import torch
 from torch import Tensor
 
 from psc_core.errors import InvalidPrior
-
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
+from psc_core.priors.settings import read_object
 
 
 @dataclass(frozen=True)
@@ -150,11 +148,7 @@ def about(shape: Shape, flags: Flags) -> dict[str, Any]:
 
 
 def _read_flags(path: Path) -> Flags:
-    try:
-        given = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise InvalidPrior(f"{path} is no JSON object of flags: {error}") from None
-    given = {name: value for name, value in given.items() if name not in _IN_TENSORS}
+    given = {name: value for name, value in read_object(path).items() if name not in _IN_TENSORS}
     known = asdict(Flags(image_size=0))
     if unknown := sorted(set(given) - set(known)):
         raise InvalidPrior(f"{path}: unknown flags {', '.join(unknown)}; known: {', '.join(known)}")
@@ -163,6 +157,8 @@ def _read_flags(path: Path) -> Flags:
             raise InvalidPrior(f"{path}: {name}={value!r}; expected something like {known[name]!r}")
     if given.get("image_size", 0) < 1:
         raise InvalidPrior(f"{path}: image_size={given.get('image_size')!r}; expected the side in pixels")
+    if given.get("diffusion_steps", 1) < 1:
+        raise InvalidPrior(f"{path}: diffusion_steps={given['diffusion_steps']}; expected at least 1")
     return Flags(**given)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import copy
-from functools import cached_property
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +15,8 @@ from psc_core.coding.condition import Condition, checked
 from psc_core.errors import InvalidCondition
 from psc_core.exact.ambient import undisturbed
 from psc_core.memory import Samples
+
+_COUNTING = Lock()
 
 
 class Prior(ABC):
@@ -53,19 +55,44 @@ class Prior(ABC):
     """The first samples of a size are denoised in batches of about so many pixels; later ones, on CUDA and in exact
     arithmetic, in batches that fill its memory."""
 
-    @cached_property
+    own_calls: list[int] | None = None
+    """Of the view that counts its own: see :meth:`counting`."""
+
+    @property
     def shared(self) -> dict[str, Any]:
         """What all views of a prior have in common, whichever of them came to it first."""
-        return {}
+        return self.__dict__.setdefault("_shared", {})
 
     @property
     def nfe(self) -> int:
-        """Denoiser calls times samples so far, of all views together."""
+        """Denoiser calls times samples so far, of all views and threads together."""
         return self.shared.get("nfe", 0)
 
     @nfe.setter
     def nfe(self, calls: int) -> None:
         self.shared["nfe"] = calls
+
+    @property
+    def own_nfe(self) -> int:
+        """Denoiser calls times samples since :meth:`counting` made this view, of it alone."""
+        return sum(self.own_calls or ())
+
+    def counting(self) -> Self:
+        """A view that counts its own calls, from 0, whatever other threads do with the same prior."""
+        view = self._view()
+        view.own_calls = []
+        return view
+
+    def count(self, samples: int) -> None:
+        """Count denoised samples; every form of denoising does."""
+        with _COUNTING:
+            self.nfe += samples
+        if self.own_calls is not None:
+            self.own_calls.append(samples)
+
+    def _view(self) -> Self:
+        assert self.shared is not None  # made before it is copied
+        return copy(self)
 
     def conditioned(self, condition: Condition) -> Self:
         """This prior given a prompt or a class label: a view of the same weights, fingerprint and count of calls.
@@ -76,8 +103,7 @@ class Prior(ABC):
         self.check_condition(condition)
         if condition == self.condition:
             return self
-        assert self.shared is not None  # made before it is copied
-        view = copy(self)
+        view = self._view()
         view.condition = condition
         return view
 
@@ -90,7 +116,7 @@ class Prior(ABC):
 
     def denoise(self, x_NCHW: Tensor, sigma: float) -> Tensor:
         """The posterior mean E[x | x + sigma n] of every sample: float32, same shape."""
-        self.nfe += len(x_NCHW)
+        self.count(len(x_NCHW))
         with undisturbed(self.device):
             return self._samples.call(lambda part: self._denoise(part, sigma), x_NCHW)
 

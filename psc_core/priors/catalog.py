@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from psc_core.errors import PscError
+from psc_core.priors.settings import read_object
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 _HERE = Path(__file__).parent
@@ -150,7 +151,7 @@ def _edm(path: Path) -> dict[str, Any]:
 
 
 def _discrete(path: Path) -> dict[str, Any]:
-    config = json.loads(_unet_config(path).read_text())
+    config = read_object(_unet_config(path))
     classes, size = config.get("num_class_embeds"), config.get("sample_size")
     attends = any("Attn" in kind for kind in (*config["down_block_types"], *config["up_block_types"]))
     condition = None if classes is None else "label"
@@ -166,7 +167,7 @@ def _adm(path: Path) -> dict[str, Any]:
 
 
 def _latent(path: Path) -> dict[str, Any]:
-    unet, vae = (json.loads((path / part / "config.json").read_text()) for part in ("unet", "vae"))
+    unet, vae = (read_object(path / part / "config.json") for part in ("unet", "vae"))
     scale = 2 ** (len(vae["block_out_channels"]) - 1)
     return {"condition": "text", "native_size": int(unet["sample_size"]) * scale}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from psc_core.coding.condition import Condition
 from psc_core.errors import InvalidCondition, InvalidPrior
 from psc_core.priors.schedule import DiscreteSchedule, read_schedule
+from psc_core.priors.settings import read_object
 from psc_core.priors.unet import UNetPrior
 
 
@@ -55,8 +55,11 @@ class DiscreteUNetPrior(UNetPrior):
     def _null_class(self, unet: Path) -> int | None:
         """The class that stands for an unknown one: ``null_class`` in the UNet's config.json, where whoever trained it
         with labels left out wrote it."""
-        found = json.loads((unet / "config.json").read_text()) if (unet / "config.json").is_file() else {}
-        return found.get("null_class")
+        path = unet / "config.json"
+        found = read_object(path).get("null_class") if path.is_file() else None
+        if found is not None and type(found) is not int:
+            raise InvalidPrior(f"{path}: null_class={found!r}: expected the number of a class")
+        return found
 
     def check_condition(self, condition: Condition) -> None:
         """See :meth:`Prior.check_condition`; a label must be one of the model's classes, and unknown only if it has one

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from psc_core.errors import InvalidPrior, PriorNotFound
 from psc_core.exact import transcendental
+from psc_core.priors.settings import number, read_object, whole
 from psc_core.priors.unet import UNetPrior
 
 PRIOR_FILE = "prior.json"
@@ -31,10 +31,26 @@ class EdmUNetPrior(UNetPrior):
         settings = self.settings = read_settings(folder)
         self.sigma_data = float(settings["sigma_data"])
         self.sigma_min, self.sigma_max = float(settings["sigma_min"]), float(settings["sigma_max"])
-        self.unshuffle, self.multiple = int(settings["pixel_unshuffle"]), int(settings["size_multiple"])
+        self.unshuffle, self.multiple = settings["pixel_unshuffle"], settings["size_multiple"]
         about = {key: settings[key] for key in _NEEDED}
         name = name or settings.get("name") or folder.name
         super().__init__(folder, name=name, arithmetic=arithmetic, device=device, about=about)
+        self._check_sizes(folder / PRIOR_FILE)
+
+    def _check_sizes(self, path: Path) -> None:
+        """The network takes what ``pixel_unshuffle`` makes, and halves it once a level."""
+        config = self._net.config
+        channels, levels = 3 * self.unshuffle * self.unshuffle, len(config["block_out_channels"])
+        if config["in_channels"] != channels or config["out_channels"] != channels:
+            raise InvalidPrior(
+                f"{path}: pixel_unshuffle={self.unshuffle} makes {channels} channels of RGB; the network has "
+                f"{config['in_channels']} and gives {config['out_channels']}"
+            )
+        if self.multiple % (side := self.unshuffle * (1 << levels - 1)):
+            raise InvalidPrior(
+                f"{path}: size_multiple={self.multiple}: expected a multiple of {side}, for {levels} levels "
+                f"of a network after pixel_unshuffle={self.unshuffle}"
+            )
 
     def _precondition(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
         c_skip, c_out, c_in = preconditioning(sigma, self.sigma_data)
@@ -57,12 +73,24 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / PRIOR_FILE
     if not path.is_file():
         raise PriorNotFound(f"{folder} holds no {PRIOR_FILE}: expected a folder written by `psc train-prior`")
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError as error:
-        raise InvalidPrior(f"{path} is not JSON: {error}") from None
+    settings = read_object(path)
     if missing := [key for key in _NEEDED if key not in settings]:
         raise InvalidPrior(f"{path} lacks {', '.join(missing)}")
     if not str(settings["parametrization"]).startswith("edm"):
         raise InvalidPrior(f"{path}: parametrization {settings['parametrization']!r} is unknown (expected 'edm…')")
+    try:
+        _check_fields(settings)
+    except InvalidPrior as error:
+        raise InvalidPrior(f"{path}: {error}") from None
     return settings
+
+
+def _check_fields(settings: Mapping[str, Any]) -> None:
+    for field in ("sigma_data", "sigma_min", "sigma_max"):
+        number(settings, field, 1e-6, 1e6)
+    if settings["sigma_min"] >= settings["sigma_max"]:
+        raise InvalidPrior(f"sigma_min={settings['sigma_min']}: expected less than sigma_max={settings['sigma_max']}")
+    for field in ("pixel_unshuffle", "size_multiple"):
+        whole(settings, field, 1, 512)
+    if not isinstance(name := settings.get("name") or "", str):
+        raise InvalidPrior(f"name={name!r}: expected a text")

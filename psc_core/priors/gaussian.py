@@ -69,7 +69,7 @@ class GaussianPrior(Prior):
         return self.synthesize(coefficients * (spectrum / (spectrum + sigma * sigma)))
 
     def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:
-        self.nfe += len(x_NCHW)
+        self.count(len(x_NCHW))
         spectrum = self.spectrum(*x_NCHW.shape[2:])
         colour, rows, columns = (b * 2.0**-_BASIS_BITS for b in self._bases(*x_NCHW.shape[2:]))
         c = rows @ torch.einsum("kc,nchw->nkhw", colour, x_NCHW.double()) @ columns.T

@@ -79,7 +79,7 @@ class LatentPrior(Prior):
         return self.schedule.denoised(self._network, x_NCHW, sigma)
 
     def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:
-        self.nfe += len(x_NCHW)
+        self.count(len(x_NCHW))
         return self.schedule.denoised(self._float_network, x_NCHW, sigma)
 
     def _network(self, u_NCHW: Tensor, timestep: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from psc_core.errors import InvalidPrior
+from psc_core.priors.settings import read_object
 
 CLASSES = {
     "UNet2DModel": "diffusers",
@@ -29,13 +29,7 @@ _FLOAT32: dict[str, dict[str, Any]] = {
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A part's configuration. Raises :class:`InvalidPrior`."""
-    path = folder / name
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise InvalidPrior(f"{path} is missing: expected a part of a diffusers pipeline's folder") from None
-    except (ValueError, TypeError) as error:
-        raise InvalidPrior(f"{path} is not JSON of a configuration: {error}") from None
+    return read_object(folder / name)
 
 
 def load_network(folder: Path, kind: str | None = None) -> Any:

@@ -6,9 +6,8 @@ x_t = sqrt(a_t) x + sqrt(1 - a_t) n is x + sigma_t n scaled by sqrt(a_t), with s
 from __future__ import annotations
 
 import itertools
-import json
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,13 @@ from torch import Tensor
 
 from psc_core.errors import InvalidPrior, PriorNotFound
 from psc_core.exact import transcendental
+from psc_core.priors.settings import number, read_object, whole
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
+_MOST_STEPS, _MOST_BETA = 100_000, 0.9999
+_LEAST_KEPT = 1e-18
+"""Share of the image's variance that the last step must leave: a noise level of 10^9."""
+_USUAL = (("start", 1e-4), ("end", 0.02))
 
 
 class DiscreteSchedule:
@@ -34,15 +38,10 @@ class DiscreteSchedule:
             raise InvalidPrior("rescale_betas_zero_snr: the last noise level is infinite and has no x + sigma n form")
         if config.get("thresholding"):
             raise InvalidPrior("thresholding: dynamic thresholds depend on the whole image and are not supported")
-        self.clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", False) else None
-        product, sigmas = 1.0, []
-        for beta in _betas(config):
-            product *= 1.0 - beta
-            sigmas.append(sqrt((1.0 - product) / product))
-        if any(b <= a for a, b in itertools.pairwise(sigmas)):
-            raise InvalidPrior("the scheduler's noise levels do not rise")
-        self.sigmas = tuple(sigmas)
-        self._logs = [transcendental.ln(sigma) for sigma in sigmas]
+        clips = config.get("clip_sample", False)
+        self.clip = number(config, "clip_sample_range", 1e-6, 1e6, 1.0) if clips else None
+        self.sigmas = _sigmas(_betas(config))
+        self._logs = [transcendental.ln(sigma) for sigma in self.sigmas]
 
     def timestep(self, sigma: float) -> float:
         """The t, between two whole ones linear in ln sigma, whose noise level is sigma; the ends hold beyond them."""
@@ -81,19 +80,37 @@ def read_schedule(folder: Path) -> DiscreteSchedule:
     """From ``folder``/scheduler/scheduler_config.json or ``folder``/scheduler_config.json."""
     for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
         if path.is_file():
+            config = read_object(path)
             try:
-                return DiscreteSchedule(json.loads(path.read_text()))
-            except ValueError as error:
-                raise InvalidPrior(f"{path} is not JSON: {error}") from None
+                return DiscreteSchedule(config)
+            except InvalidPrior as error:
+                raise InvalidPrior(f"{path}: {error}") from None
     raise PriorNotFound(f"{folder} holds no scheduler_config.json: expected a diffusers pipeline's folder")
+
+
+def _sigmas(betas: Sequence[float]) -> tuple[float, ...]:
+    """Noise levels after the steps of these variances."""
+    product, sigmas = 1.0, [0.0]
+    for beta in betas:
+        product *= 1.0 - beta
+        if product < _LEAST_KEPT:
+            raise InvalidPrior(f"after {len(sigmas)} of {len(betas)} steps the scheduler leaves nothing of the image")
+        sigmas.append(sqrt((1.0 - product) / product))
+    if any(b <= a for a, b in itertools.pairwise(sigmas)):
+        raise InvalidPrior("the scheduler's noise levels do not rise")
+    return tuple(sigmas[1:])
 
 
 def _betas(config: Mapping[str, Any]) -> list[float]:
     """Variances of the steps as diffusers' DDPMScheduler makes them."""
     if config.get("trained_betas") is not None:
-        return [float(b) for b in config["trained_betas"]]
-    count = int(config.get("num_train_timesteps", 1000))
-    first, last = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+        given = config["trained_betas"]
+        if not isinstance(given, list) or not 1 <= len(given) <= _MOST_STEPS:
+            raise InvalidPrior(f"trained_betas: expected a list of 1 to {_MOST_STEPS} numbers")
+        named = {f"trained_betas[{place}]": beta for place, beta in enumerate(given)}
+        return [number(named, name, 0.0, _MOST_BETA) for name in named]
+    count = whole(config, "num_train_timesteps", 1, _MOST_STEPS, 1000)
+    first, last = (number(config, f"beta_{end}", 0.0, _MOST_BETA, usual) for end, usual in _USUAL)
     kind = config.get("beta_schedule", "linear")
     if kind == "linear":
         return _line(first, last, count)

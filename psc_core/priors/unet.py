@@ -65,7 +65,7 @@ class UNetPrior(Prior):
         return self._precondition(self._network, x_NCHW, sigma)
 
     def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:
-        self.nfe += len(x_NCHW)
+        self.count(len(x_NCHW))
         return self._precondition(self._float_network, x_NCHW, sigma)
 
     def _precondition(self, network: Callable[[Tensor, float], Tensor], x_NCHW: Tensor, sigma: float) -> Tensor:
