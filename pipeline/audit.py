@@ -10,13 +10,18 @@ from typing import Any
 
 import psc_core
 from pipeline.codec import Codec
-from pipeline.commit import part_name
+from pipeline.commit import committed_shards, marker_name, part_name, read_marker
 from pipeline.dataset import Dataset
 from pipeline.errors import CorruptPart
 from pipeline.parts import check_part, file_sha256
+from pipeline.plan import check_items
 from pipeline.request import Request
 
 _SHOWN = 100
+_PLAIN = "plain readers (read_parquet('*.parquet')) read it all the same"
+_UNMARKED = f"has no marker, and {_PLAIN}: the job that is running, or --resume, checks it and writes one"
+_STRAY = f"belongs to no shard of the plan, and {_PLAIN}: move it elsewhere"
+_AGAIN = "remove {} and {}, and the command that made the dataset, with --resume, makes that shard again"
 
 
 @dataclass
@@ -55,7 +60,7 @@ def verify(
     codec: Codec | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
-    """Check every part against its marker and every stream against its checksums.
+    """Check every part against its marker, every stream against its checksums, and the files beside them.
 
     deep: how many images to decode as well, spread by the hash of their ids; decoding compares the state of
     the decoder with the encoder's. progress: told how many parts and images were checked, and are to be in all.
@@ -65,17 +70,14 @@ def verify(
     opened = Dataset.open(dataset)
     audit = Audit(dataset, opened.complete)
     sample: list[tuple[str, str, psc_core.Stream]] = []
-    markers = opened.markers
-    progress(0, len(markers))
-    for marker in markers:
+    shards = opened.shards
+    progress(0, len(shards))
+    for shard in shards:
         audit.parts += 1
-        try:
-            _check_file(opened, marker)
-        except (CorruptPart, OSError) as error:
-            audit.add(marker["part"], error)
-        else:
-            sample = _check_streams(opened, marker["shard"], audit, sample, deep)
-        progress(audit.parts, len(markers) + len(sample))
+        if _is_committed(opened, shard, audit):
+            sample = _check_streams(opened, shard, audit, sample, deep)
+        progress(audit.parts, len(shards) + len(sample))
+    _check_folder(opened, audit)
     if sample:
         for done in _decode(opened, audit, sample, prior, codec or Codec()):
             progress(audit.parts + done, audit.parts + len(sample))
@@ -83,15 +85,53 @@ def verify(
     return audit
 
 
+def _is_committed(opened: Dataset, shard: int, audit: Audit) -> bool:
+    """Whether a shard's marker, and its part by that, are what was committed."""
+    where = marker_name(shard)
+    try:
+        marker = read_marker(opened.folder, shard)
+        if marker is None:
+            raise CorruptPart(f"the marker of shard {shard} is gone since the listing: verify again")
+        _check_marker(opened, marker)
+        where = part_name(shard)
+        try:
+            _check_file(opened, marker)
+        except (CorruptPart, FileNotFoundError) as error:
+            raise CorruptPart(f"{error}; {_AGAIN.format(part_name(shard), marker_name(shard))}") from None
+    except (CorruptPart, OSError) as error:
+        audit.add(where, error)
+        return False
+    return True
+
+
+def _check_marker(opened: Dataset, marker: dict[str, Any]) -> None:
+    shard = marker["shard"]
+    if marker["fingerprint"] != opened.plan.fingerprint or shard >= opened.plan.shards:
+        raise CorruptPart(f"the marker of shard {shard} is of another plan: move it and {marker['part']} elsewhere")
+
+
 def _check_file(opened: Dataset, marker: dict[str, Any]) -> None:
     shard = marker["shard"]
-    if marker["fingerprint"] != opened.plan.fingerprint:
-        raise CorruptPart(f"the marker of shard {shard} belongs to another plan")
     with opened.folder.open(part_name(shard)) as file:
         check_part(file, fingerprint=opened.plan.fingerprint, shard=shard, rows=marker["rows"])
         file.seek(0)
         if file_sha256(file) != marker["sha256"]:
             raise CorruptPart(f"{marker['part']} is not the file that was committed: its sha256 differs")
+
+
+def _check_folder(opened: Dataset, audit: Audit) -> None:
+    """Look at what no marker vouches for: the list of inputs, and Parquet files that plain readers take for parts."""
+    try:
+        check_items(opened.folder, opened.plan)
+    except (CorruptPart, OSError) as error:
+        audit.add(opened.plan.items_file, error)
+    there = [name for name in opened.folder.names() if name.endswith(".parquet")]
+    # A part comes before its marker: of those made meanwhile, this later listing has the markers.
+    marked = {part_name(shard) for shard in committed_shards(opened.folder)}
+    planned = {part_name(shard) for shard in range(opened.plan.shards)}
+    for name in there:
+        if name not in marked:
+            audit.add(name, CorruptPart(f"{name} {_UNMARKED if name in planned else _STRAY}"))
 
 
 def _check_streams(

@@ -23,6 +23,7 @@ wrote the same bytes, since encoding is exact. Only :mod:`pipeline.retry` ever r
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ from pipeline.parts import check_part, describe_part, file_sha256
 from pipeline.storage import Folder
 
 COMMITS = "_psc/commits"
+_MARKER = re.compile(r"([0-9]{5,})\.json")
+_FIELDS: dict[str, type] = {
+    **dict.fromkeys(("shard", "file_bytes", "rows", "pixels", "bytes", "nfe"), int),
+    **dict.fromkeys(("part", "fingerprint", "sha256"), str),
+    **dict.fromkeys(("tier_bytes", "tier_images", "tier_psnr_sum", "tier_psnr_images"), list),
+    **dict.fromkeys(("status", "figures"), dict),
+}
 
 
 def part_name(shard: int) -> str:
@@ -41,23 +49,44 @@ def marker_name(shard: int) -> str:
     return f"{COMMITS}/{shard:05d}.json"
 
 
+def shard_of(name: str) -> int | None:
+    """The shard whose marker has this file name. None for what others leave beside them, as macOS its ``._…``."""
+    found = _MARKER.fullmatch(name)
+    return int(found[1]) if found and marker_name(int(found[1])) == f"{COMMITS}/{name}" else None
+
+
 def committed_shards(folder: Folder) -> list[int]:
     """Shards with a marker, ascending: one listing."""
-    return sorted(int(name.removesuffix(".json")) for name in folder.names(COMMITS) if name.endswith(".json"))
+    return sorted(shard for name in folder.names(COMMITS) if (shard := shard_of(name)) is not None)
 
 
 def read_marker(folder: Folder, shard: int) -> dict[str, Any] | None:
-    """The marker of a shard, or None if it is not committed."""
+    """The marker of a shard, or None if it is not committed. Raises :class:`CorruptPart` if it is damaged."""
     try:
-        return json.loads(folder.read(marker_name(shard)))
+        return _parsed(folder, shard, folder.read(marker_name(shard)))
     except FileNotFoundError:
         return None
 
 
 def read_markers(folder: Folder, shards: list[int]) -> list[dict[str, Any]]:
-    """Markers of many shards, in their order."""
+    """Markers of many shards, in their order. Raises :class:`CorruptPart` if one is damaged."""
     found = folder.read_many([marker_name(s) for s in shards])
-    return [json.loads(found[marker_name(s)]) for s in shards]
+    return [_parsed(folder, s, found[marker_name(s)]) for s in shards]
+
+
+def _parsed(folder: Folder, shard: int, data: bytes) -> dict[str, Any]:
+    try:
+        marker = json.loads(data)
+    except ValueError:
+        marker = None
+    if isinstance(marker, dict):
+        whole = all(isinstance(marker.get(name), kind) for name, kind in _FIELDS.items())
+        if whole and (marker["shard"], marker["part"]) == (shard, part_name(shard)):
+            return marker
+    raise CorruptPart(
+        f"{folder.full(marker_name(shard))} is not the marker of shard {shard} ({len(data)} bytes): remove it, and the "
+        "command that made the dataset, with --resume, checks that part and writes its marker again"
+    )
 
 
 def adopt(folder: Folder, shard: int, *, fingerprint: str, rows: int | None, tiers: int) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.differences import differences
-from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.errors import AlreadyADataset, CorruptPart, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.parts import file_sha256
 from pipeline.reach import reaching
 from pipeline.schema import SCHEMA_VERSION
@@ -101,7 +102,7 @@ class Listing:
     def items_file(self) -> str:
         """Its name in a dataset, by its content."""
         with open(self.file, "rb") as raw:
-            return f"_psc/items-{file_sha256(raw)[:16]}.parquet"
+            return _items_name(file_sha256(raw))
 
 
 def read_plan(folder: Folder) -> Plan:
@@ -200,15 +201,32 @@ def write_shards(shards: Iterable[list[dict[str, Any]]], scratch: Path, source_b
 
 
 class ItemsFile:
-    """The plan's items; a shard is read at a cost that does not depend on how many there are."""
+    """The plan's items; a shard is read at a cost that does not depend on how many there are.
+
+    Raises:
+        CorruptPart: the file is gone, or damaged where it is read.
+    """
 
     def __init__(self, folder: Folder, plan: Plan) -> None:
-        self._file = folder.open(plan.items_file)
-        self._parquet = pq.ParquetFile(self._file)
+        self._folder, self._plan = folder, plan
+        with self._reading():
+            self._file = folder.open(plan.items_file)
+            self._parquet = pq.ParquetFile(self._file)
 
     def shard(self, index: int) -> list[Item]:
-        rows = self._parquet.read_row_group(index).to_pylist()
+        with self._reading():
+            rows = self._parquet.read_row_group(index).to_pylist()
         return [_item(row) for row in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            # What Arrow finds wrong in the bytes has no number.
+            if isinstance(error, FileNotFoundError) or getattr(error, "errno", None) is None:
+                raise _unlisted(self._folder, self._plan, str(error)) from None
+            raise
 
     def count(self, index: int) -> int:
         return self._parquet.metadata.row_group(index).num_rows
@@ -216,6 +234,31 @@ class ItemsFile:
     def close(self) -> None:
         self._parquet.close()
         self._file.close()
+
+
+def check_items(folder: Folder, plan: Plan) -> None:
+    """Raise :class:`CorruptPart` unless the list of inputs, if the plan has one, is the file that was planned."""
+    if not plan.items_file:
+        return
+    try:
+        with folder.open(plan.items_file) as file:
+            found = file_sha256(file)
+    except FileNotFoundError:
+        raise _unlisted(folder, plan, "it is gone") from None
+    if _items_name(found) != plan.items_file:
+        raise _unlisted(folder, plan, "its sha256 differs")
+
+
+def _items_name(sha256: str) -> str:
+    return f"_psc/items-{sha256[:16]}.parquet"
+
+
+def _unlisted(folder: Folder, plan: Plan, reason: str) -> CorruptPart:
+    return CorruptPart(
+        f"{folder.full(plan.items_file)} is not the planned list of inputs ({reason}): what is committed needs it not, "
+        f"--resume and psc retry do; psc plan {plan.source} NEW makes it again, of that name if the source is as "
+        "it was: copy it from there"
+    )
 
 
 def spill(items: Iterable[Item], path: Path) -> tuple[int, int]:

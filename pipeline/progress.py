@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from pipeline.commit import COMMITS, read_markers
+from pipeline.commit import COMMITS, read_markers, shard_of
 from pipeline.plan import read_plan
 from pipeline.results import Tally
 from pipeline.storage import Folder
@@ -65,15 +65,15 @@ class Watch:
     """Follows a dataset, reading each marker once, or again when it was replaced."""
 
     folder: Folder
-    _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    _seen: dict[int, tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def look(self) -> Progress:
         """The state now: one listing, and the new markers. Raises :class:`~pipeline.errors.NotADataset`."""
         plan = read_plan(self.folder)
         times = commit_times(self.folder)
-        new = [name for name, when in times.items() if self._seen.get(name, (None,))[0] != when]
-        for name, marker in zip(new, read_markers(self.folder, [_shard(name) for name in new]), strict=True):
-            self._seen[name] = (times[name], marker)
+        new = [shard for shard, when in times.items() if self._seen.get(shard, (None,))[0] != when]
+        for shard, marker in zip(new, read_markers(self.folder, new), strict=True):
+            self._seen[shard] = (times[shard], marker)
         tally = Tally(plan)
         for _, marker in self._seen.values():
             tally.add(marker)
@@ -92,14 +92,14 @@ class Watch:
             time.sleep(seconds)
 
 
-def commit_times(folder: Folder) -> dict[str, float]:
-    """When each marker was written, in seconds since 1970 by the clock of the store: one listing."""
+def commit_times(folder: Folder) -> dict[int, float]:
+    """When each shard's marker was written, in seconds since 1970 by the clock of the store: one listing."""
     try:
         entries = folder.fs.ls(folder.full(COMMITS), detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    names = {entry["name"].rsplit("/", 1)[-1]: entry for entry in entries}
-    return {name: _seconds(entry) for name, entry in sorted(names.items()) if name.endswith(".json")}
+    found = {shard_of(entry["name"].rsplit("/", 1)[-1]): entry for entry in entries}
+    return {shard: _seconds(found[shard]) for shard in sorted(shard for shard in found if shard is not None)}
 
 
 def _seconds(entry: dict[str, Any]) -> float:
@@ -108,7 +108,3 @@ def _seconds(entry: dict[str, Any]) -> float:
     if isinstance(found, str):
         found = datetime.fromisoformat(found)
     return found.timestamp() if isinstance(found, datetime) else float(found)
-
-
-def _shard(name: str) -> int:
-    return int(name.removesuffix(".json"))

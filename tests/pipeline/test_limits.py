@@ -67,7 +67,7 @@ def test_truncating_and_decoding_onto_a_full_disk(source, tmp_path, monkeypatch)
         with pytest.raises(JobFailed, match=r"No space left .* --resume"):
             truncate(dataset, str(tmp_path / "small"), tier=0)
     assert 0 < len(list((tmp_path / "small").glob("*.parquet"))) < 5
-    assert verify(str(tmp_path / "small")).found == 0
+    assert all("has no marker" in problem["error"] for problem in verify(str(tmp_path / "small")).problems)
     truncate(dataset, str(tmp_path / "small"), tier=0, resume=True)
     assert verify(str(tmp_path / "small")).exit_code == 0
     with monkeypatch.context() as patch:
