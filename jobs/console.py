@@ -11,6 +11,7 @@ import click
 from jobs.words import counted
 
 if TYPE_CHECKING:
+    from pipeline.plan import Plan
     from pipeline.results import Result
 
 
@@ -100,7 +101,15 @@ def summary(result: Result, verb: str) -> str:
     if failed := sum(tally.failed.values()):
         kinds = ", ".join(f"{n} {code}" for code, n in tally.failed.items())
         lines.append(f"{counted(failed, 'input')} {'has' if failed == 1 else 'have'} no stream: {kinds}")
-    return "\n".join([*lines, "", tier_text(tally.tier_table())])
+    return "\n".join([*lines, *left_out(tally.plan), "", tier_text(tally.tier_table())])
+
+
+def left_out(plan: Plan) -> list[str]:
+    """A line about files of the source that are no inputs; none if there are none."""
+    if not plan.left_out:
+        return []
+    others = " and others" if plan.left_out > 1 else ""
+    return [f"left out: {counted(plan.left_out, 'Parquet file')} without images ({plan.left_out_first}{others})"]
 
 
 def read_ids(given: Sequence[str]) -> list[str] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.compress import request_of, request_options
-from jobs.console import json_option, out_json, size_text, table
+from jobs.console import json_option, left_out, out_json, size_text, table
 from jobs.words import counted
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def command(src: str, dataset: str, dry_run: bool, as_json: bool, **options: Any
         return
     inputs = f"{counted(made.items, 'input')} ({size_text(made.source_bytes)}) in {counted(made.shards, 'shard')}"
     click.echo(f"{made.source}: {inputs}, {counted(made.tiers, 'tier')}")
+    for line in left_out(made):
+        click.echo(line)
     click.echo(f"fingerprint {made.fingerprint}\n")
     click.echo(table([{"field": k, "value": str(v)} for k, v in sorted(made.fields().items()) if v is not None]))
     if not dry_run:

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -25,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadRequest
-from pipeline.sources import Source
-from pipeline.sources.item import Item, as_text
+from pipeline.sources import UNOPENED, Source, tar
+from pipeline.sources.item import Item
 from pipeline.storage import open_fs
 from psc_core.coding.condition import checked
 from psc_core.errors import InvalidCondition
@@ -42,17 +41,21 @@ VALUES = {
 }
 
 
-def conditioned(source: Source, request: Request) -> Iterator[Item]:
-    """The source's items, with their prompts or labels if the request gives any; an item may have none.
+def conditioned(
+    source: Source, request: Request, left_out: Callable[[Item], None] = lambda file: None
+) -> Iterator[Item]:
+    """The source's items, with their prompts or labels if the request gives any; an item may have none. left_out: see
+    :meth:`Source.items`.
 
     Raises BadRequest if a file of them cannot be read, or is about none of the images.
     """
     option, given = ("labels", request.labels) if request.labels else ("captions", request.captions)
+    items = source.items(left_out)
     if given is None:
-        return source.items()
+        return items
     if _is_file(given):
-        return _from_file(source.items(), given, option)
-    return _from_beside(source, given, option)
+        return _from_file(items, given, option)
+    return _from_beside(source, items, given, option)
 
 
 def identity(given: str) -> str:
@@ -129,11 +132,14 @@ def _named(names: Iterable[str], known: tuple[str, ...], given: str, option: str
     raise BadRequest(f"--{option} {given}: none of its fields is called {', '.join(known)}; it has {', '.join(names)}")
 
 
-def _from_beside(source: Source, name: str, option: str) -> Iterator[Item]:
+def _from_beside(source: Source, items: Iterable[Item], name: str, option: str) -> Iterator[Item]:
     """Values of the column, or extension, ``name`` beside each image."""
     fs, _ = open_fs(source.url)
     origin, found, any_item = f"column {name}", 0, False
-    for item in source.items():
+    for item in items:
+        if item.inner == UNOPENED:
+            yield item
+            continue
         reader = _BESIDE.get(os.path.splitext(item.path)[1].lower()) if item.inner else _beside_file
         if reader is None:
             raise BadRequest(
@@ -176,9 +182,9 @@ def _in_tar(fs: Any, item: Item, name: str) -> Any:
 @lru_cache(maxsize=2)
 def _members(fs: Any, path: str, version: str, extension: str) -> dict[str, tuple[int, int]]:
     """Offset and size of the members with that extension, by their names without it."""
-    with fs.open(path, "rb", cache_type="readahead") as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
-        named = ((os.path.splitext(as_text(m.name).removeprefix("./")), m) for m in tar if m.isfile())
-        return {stem: (m.offset_data, m.size) for (stem, suffix), m in named if suffix == f".{extension}"}
+    found, _ = tar.members(fs, path)
+    named = ((os.path.splitext(member.name), member) for member in found)
+    return {stem: (member.start, member.size) for (stem, suffix), member in named if suffix == f".{extension}"}
 
 
 def _decoded(raw: bytes) -> str:

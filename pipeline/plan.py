@@ -52,7 +52,8 @@ class Plan:
 
     shared: a :class:`psc_core.SharedHeader` as JSON; tiers: payload columns; shards and items: how many;
     source_bytes: of all items whose listing tells; items_file: name in the dataset of the listed inputs, one
-    row group a shard, empty for a plan over another dataset's parts; prior: where it was loaded from.
+    row group a shard, empty for a plan over another dataset's parts; prior: where it was loaded from; left_out:
+    Parquet files of the source that have no images, and left_out_first: one of them.
     """
 
     kind: str
@@ -65,6 +66,8 @@ class Plan:
     source_bytes: int = 0
     items_file: str = ""
     prior: str = ""
+    left_out: int = 0
+    left_out_first: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -91,12 +94,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Listing:
-    """A source's items in shards: a local Parquet file, one row group a shard."""
+    """A source's items in shards: a local Parquet file, one row group a shard. ``left_out``: as a plan has it."""
 
     file: Path
     shards: int
     items: int
     source_bytes: int
+    left_out: int = 0
+    left_out_first: str = ""
 
     @cached_property
     def items_file(self) -> str:

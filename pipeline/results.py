@@ -73,6 +73,7 @@ class Tally:
             "shards": self.plan.shards,
             "committed": self.shards,
             "items": self.plan.items,
+            "left_out": self.plan.left_out,
             "rows": self.rows,
             "ok": self.ok,
             "failed": self.failed,

@@ -94,7 +94,6 @@ class Retrier(Encoder):
 
     def run(self, plan: Plan, task: Task, items: Sequence[Item]) -> dict[str, Any]:
         """Do one task: for a shard, its new marker; for a probe, nothing but having come back."""
-        items = [self._source.now(item) for item in items]
         if task.probe is not None:
             return self._probe(plan, task, items)
         identity: dict[str, Any] = {"fingerprint": plan.fingerprint, "rows": len(items), "tiers": plan.tiers}
@@ -108,6 +107,8 @@ class Retrier(Encoder):
         with names.open_part(task.shard) as part:
             before = part.read(columns=names.columns()).slice(low, high - low)
         failed = [low + i for i, status in enumerate(before["status"].to_pylist()) if status in self._wanted]
+        asked = set(failed)
+        items = [self._source.now(item) if place in asked else item for place, item in enumerate(items)]
         encoded = self._encoded(plan, task, items, failed, meter)
         for batch in before.to_batches(max_chunksize=64):
             for row in batch.to_pylist():

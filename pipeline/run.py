@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psc_core
@@ -13,7 +14,7 @@ from pipeline.actors import Encoder
 from pipeline.codec import Codec
 from pipeline.conditions import conditioned
 from pipeline.driver import crew, finish, is_done, run_missing
-from pipeline.errors import AlreadyADataset
+from pipeline.errors import AlreadyADataset, SourceNotFound
 from pipeline.interrupt import before_writing
 from pipeline.plan import Listing, Plan
 from pipeline.request import Request
@@ -45,7 +46,7 @@ def plan(
     if planning.check_target(target, resume=True) is not None:
         raise AlreadyADataset(f"{target.url} has a plan already: psc status shows it; choose another folder")
     with before_writing() as begin, tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
-        listing = planning.list_items(conditioned(origin, request), Path(scratch))
+        listing = listed(origin, request, Path(scratch))
         made = compress_plan(origin, request, codec.shared(request, codec.load(request)), listing)
         begin()
         return made if dry_run else planning.freeze(target, made, listing.file)
@@ -83,7 +84,7 @@ def compress(
         _check_known(planned, origin, request)
     began = time.monotonic()
     with before_writing() as begin, tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
-        listing = planning.list_items(conditioned(origin, request), Path(scratch)) if planned is None else None
+        listing = listed(origin, request, Path(scratch)) if planned is None else None
         if planned is not None and is_done(target, planned):
             return finish(target, planned, began, stopped=False)
         parts = (request, origin, target, codec)
@@ -103,6 +104,19 @@ def compress(
         return finish(target, planned, began, stopped=stopped, made=images)
 
 
+def listed(source: Source, request: Request, scratch: Path) -> Listing:
+    """The source's items in shards, under their conditions. Raises SourceNotFound if there are none."""
+    left_out: list[str] = []
+    items = conditioned(source, request, lambda file: left_out.append(file.id))
+    try:
+        listing = planning.list_items(items, scratch)
+    except SourceNotFound as error:
+        if left_out:
+            raise SourceNotFound(f"{error}; {left_out[0]} has no image column") from None
+        raise
+    return replace(listing, left_out=len(left_out), left_out_first=next(iter(left_out), ""))
+
+
 def compress_plan(source: Source, request: Request, shared: str, listing: Listing | Plan) -> Plan:
     """The plan of a compression over a listing, or over that of another plan."""
     return Plan(
@@ -116,6 +130,8 @@ def compress_plan(source: Source, request: Request, shared: str, listing: Listin
         source_bytes=listing.source_bytes,
         items_file=listing.items_file,
         prior=request.prior,
+        left_out=listing.left_out,
+        left_out_first=listing.left_out_first,
     )
 
 

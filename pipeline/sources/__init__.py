@@ -1,34 +1,24 @@
 """Sources of images: any fsspec URL of a folder, a file, a glob, or a container of images, as a sorted list
 of items.
 
-A container (tar, zip, Parquet) is one module with ``expand`` and ``read``, and one line in ``CONTAINERS``.
+A container (tar, zip, Parquet) is one module with ``expand`` and ``read``, and one line in
+:data:`~pipeline.sources.container.CONTAINERS`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
-from importlib import import_module
+from functools import cached_property, partial
 from typing import Any
 
 from pipeline.errors import SourceNotFound
 from pipeline.reach import reaching
-from pipeline.sources import folder
+from pipeline.sources import container, folder
+from pipeline.sources.container import CONTAINERS, SIDECARS, UNOPENED, is_container, is_sidecar, never_an_image
 from pipeline.sources.item import Item, as_name
+from pipeline.sources.order import in_order
 from pipeline.storage import open_fs
-
-CONTAINERS = {
-    ".tar": "pipeline.sources.tar",
-    ".zip": "pipeline.sources.zip",
-    ".parquet": "pipeline.sources.parquet",
-}
-SIDECARS = {
-    *(".json", ".jsonl", ".txt", ".cls", ".csv", ".tsv", ".md", ".xml", ".yaml", ".yml", ".html"),
-    *(".npy", ".npz", ".pkl", ".idx", ".pdf", ".py", ".db", ".ini"),
-}
-"""Files beside images that are never images: not inputs, so they get no row."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +41,46 @@ class Source:
         # A worker may run in another directory.
         return Source, (self.full_url,)
 
-    def items(self) -> Iterator[Item]:
+    def items(self, left_out: Callable[[Item], None] = lambda file: None) -> Iterator[Item]:
         """Every input, in ascending order of its id.
 
+        A container that cannot be opened, or be listed to its end, is an input itself, whose reading says why.
+        left_out: told of each Parquet file without images, which is none.
+
         Raises:
-            SourceNotFound: there is no such file, folder or bucket.
+            SourceNotFound: there is no such file, folder or bucket; or it is a container that cannot be opened.
         """
         fs, path = self._fs
         try:
             with reaching(self.url):
-                for file in folder.files(fs, path):
-                    suffix = _suffix(file.id)
-                    if suffix in CONTAINERS:
-                        yield from import_module(CONTAINERS[suffix]).expand(fs, file)
-                    elif suffix not in SIDECARS:
-                        yield file
+                files = (file for file in folder.files(fs, path) if not never_an_image(file.id))
+                yield from in_order(files, partial(self._members, left_out=left_out))
         except (FileNotFoundError, NotADirectoryError):
             raise SourceNotFound(f"{self.url}: no such file or folder") from None
+
+    def _members(self, file: Item, left_out: Callable[[Item], None]) -> Iterable[Item] | None:
+        """What takes a file's place in the listing; None: nothing does."""
+        if not is_container(file.path):
+            return None
+        fs, path = self._fs
+        alone = file.path.strip("/") == path.strip("/")
+        itself = replace(file, size=-1, inner=UNOPENED)
+        try:
+            found = container.expand(fs, file)
+        except container.SidecarOnly:
+            if alone:
+                raise
+            left_out(file)
+            return ()
+        except (FileNotFoundError, PermissionError):
+            if alone:
+                raise
+            return (itself,)
+        if found.error is None:
+            return found.items
+        if alone and not found.items:
+            raise SourceNotFound(str(found.error))
+        return (itself, *found.items)
 
     def check(self) -> None:
         """Raise :class:`SourceNotFound` if plainly nothing is there."""
@@ -80,10 +93,7 @@ class Source:
     def read(self, item: Item) -> bytes:
         """The bytes of one input. Raises OSError, what the file system raises, or an error of the input."""
         fs, _ = self._fs
-        suffix = _suffix(os.path.basename(item.path))
-        if item.inner:
-            return import_module(CONTAINERS[suffix]).read(fs, item)
-        return folder.read(fs, item)
+        return (container if item.inner else folder).read(fs, item)
 
     def now(self, item: Item) -> Item:
         """The item with the size and version that it has now; a container's member, or what is gone, as it is."""
@@ -99,16 +109,7 @@ class Source:
     def name(self, item: Item) -> str:
         """Where the item is, for people."""
         fs, _ = self._fs
-        return fs.unstrip_protocol(item.path) + (f"#{item.inner}" if item.inner else "")
+        return fs.unstrip_protocol(item.path) + (f"#{item.inner}" if item.inner not in ("", UNOPENED) else "")
 
 
-def is_sidecar(name: str) -> bool:
-    """Whether a member of a container is one of ``SIDECARS`` or hidden."""
-    return os.path.basename(name).startswith(".") or _suffix(name) in SIDECARS
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
-
-
-__all__ = ["CONTAINERS", "SIDECARS", "Item", "Source", "is_sidecar"]
+__all__ = ["CONTAINERS", "SIDECARS", "UNOPENED", "Item", "Source", "is_sidecar"]

@@ -48,24 +48,25 @@ def _matches(fs: Any, pattern: str) -> Iterator[Item]:
         raise FileNotFoundError(pattern)
     base = os.path.commonpath([os.path.dirname(p) for p in found])
     named = ((os.path.relpath(p, base), info) for p, info in found.items())
-    yield from (_item(info, name) for name, info in sorted(named, key=lambda pair: pair[0]))
+    yield from (_item(info, name) for name, info in sorted(named, key=lambda pair: as_text(pair[0])))
 
 
 def _tree(fs: Any, path: str, prefix: str) -> Iterator[Item]:
     if hasattr(fs, "call_s3"):
         yield from _objects(fs, path)
         return
-    for name in sorted(_names(fs, path)):
+    # As ids compare, which are text.
+    for name, info in sorted(_entries(fs, path), key=lambda pair: as_text(pair[0])):
         full = f"{path.rstrip('/')}/{name}"
         if name.endswith("/"):
             yield from _tree(fs, full.rstrip("/"), prefix + name)
         else:
-            yield _item(_info(fs, full), prefix + name)
+            yield _item(info or _info(fs, full), prefix + name)
 
 
-def _names(fs: Any, path: str) -> Iterator[str]:
-    """What is directly in a folder, hidden names aside. With its slash a folder sorts among files as its
-    members' full names do.
+def _entries(fs: Any, path: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """What is directly in a folder, hidden names aside, with what its listing says of a file, if that is enough. With
+    its slash a folder sorts among files as its members' full names do.
     """
     if _is_local(fs):
         # Names alone: a folder of millions of files is held in memory to be sorted.
@@ -74,12 +75,13 @@ def _names(fs: Any, path: str) -> Iterator[str]:
                 is_folder = entry.is_dir()
                 # A link to a folder may lead back up.
                 if not entry.name.startswith(".") and not (is_folder and entry.is_symlink()):
-                    yield entry.name + "/" * is_folder
+                    yield entry.name + "/" * is_folder, None
         return
     for info in fs.ls(path, detail=True):
         name = info["name"].rstrip("/").rsplit("/", 1)[-1]
         if not name.startswith(".") and info["name"].rstrip("/") != path.rstrip("/"):
-            yield name + "/" * (info["type"] == "directory")
+            told = info["type"] == "file" and info.get("size") is not None
+            yield name + "/" * (info["type"] == "directory"), info if told else None
 
 
 def _info(fs: Any, path: str) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import SourceNotFound
+from pipeline.errors import CannotUnpack
+from pipeline.sources.container import Contents, SidecarOnly
 from pipeline.sources.item import Item
 
 COLUMNS = ("image", "jpg", "png", "webp", "bytes", "content", "image_bytes")
@@ -18,19 +18,31 @@ COLUMNS = ("image", "jpg", "png", "webp", "bytes", "content", "image_bytes")
 """
 
 
-def expand(fs: Any, file: Item) -> Iterator[Item]:
-    """One item a row, named by its number; ``inner`` is ``group:row``. Sizes are not known before reading."""
+def expand(fs: Any, file: Item) -> Contents:
+    """One item a row, named by its number; ``inner`` is ``group:row``. Sizes are not known before reading.
+
+    Raises:
+        SidecarOnly: it has no image column.
+    """
     with fs.open(file.path, "rb") as raw:
         try:
             parquet = pq.ParquetFile(raw)
-        except pa.ArrowInvalid as error:
-            raise SourceNotFound(f"{file.path}: not a Parquet file ({error})") from None
-        _column(parquet, file.path)
-        number = 0
-        for group in range(parquet.num_row_groups):
-            for row in range(parquet.metadata.row_group(group).num_rows):
-                yield Item(f"{file.id}/{number:09d}", file.path, -1, file.version, f"{group}:{row}")
-                number += 1
+            _column(parquet, file.path)
+        except (pa.ArrowException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and not _of_content(error):
+                raise
+            return Contents((), CannotUnpack(f"{file.path}: not a Parquet file ({error})"))
+        groups = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+    places = ((group, row) for group, rows in enumerate(groups) for row in range(rows))
+    return Contents(
+        Item(f"{file.id}/{number:09d}", file.path, -1, file.version, f"{group}:{row}")
+        for number, (group, row) in enumerate(places)
+    )
+
+
+def _of_content(error: OSError) -> bool:
+    """Whether it is what Arrow says of what it read, and not the store that says why it cannot be read."""
+    return type(error) is OSError and error.errno is None
 
 
 def read(fs: Any, item: Item) -> bytes:
@@ -63,4 +75,4 @@ def _column(parquet: pq.ParquetFile, path: str) -> str:
             return name
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             return f"{name}.bytes"
-    raise SourceNotFound(f"{path}: no image column; looked for {', '.join(COLUMNS)} of type binary or struct<bytes>")
+    raise SidecarOnly(f"{path}: no image column; looked for {', '.join(COLUMNS)} of type binary or struct<bytes>")

@@ -3,39 +3,64 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import SourceNotFound
+from pipeline.errors import CannotUnpack
+from pipeline.sources.container import Contents, is_sidecar, open_at_places
 from pipeline.sources.item import Item, as_text, numbered
 
 
-def expand(fs: Any, file: Item) -> Iterator[Item]:
-    """The tar's regular files, ascending by name; ``inner`` is ``offset+size``."""
-    from pipeline.sources import is_sidecar
+@dataclass(frozen=True)
+class Member:
+    """A regular file: its name as text, and its bytes' place in the tar."""
 
-    found: list[tuple[str, int, int]] = []
-    try:
-        with (
-            fs.open(file.path, "rb", cache_type="readahead") as raw,
-            tarfile.open(fileobj=raw, mode="r:") as tar,
-        ):
-            for member in tar:
-                if not member.isfile() or is_sidecar(member.name):
-                    continue
-                name = f"{file.id}/{as_text(member.name).removeprefix('./')}"
-                found.append((name, member.offset_data, member.size))
-    except tarfile.TarError as error:
-        raise SourceNotFound(f"{file.path}: not an uncompressed tar file ({error}); unpack it first") from None
-    names = numbered([name for name, _, _ in found])
+    name: str
+    start: int
+    size: int
+
+
+def expand(fs: Any, file: Item) -> Contents:
+    """The tar's images, ascending by name; ``inner`` is ``offset+size``. Of a tar that is cut off or damaged, those
+    before that place.
+    """
+    found, error = members(fs, file.path)
+    images = [member for member in found if not is_sidecar(member.name)]
+    names = numbered([f"{file.id}/{member.name}" for member in images])
     items = [
-        Item(name, file.path, size, file.version, f"{start}+{size}")
-        for name, (_, start, size) in zip(names, found, strict=True)
+        Item(name, file.path, member.size, file.version, f"{member.start}+{member.size}")
+        for name, member in zip(names, images, strict=True)
     ]
-    yield from sorted(items, key=lambda item: item.id)
+    return Contents(sorted(items, key=lambda item: item.id), error)
+
+
+def members(fs: Any, path: str) -> tuple[list[Member], CannotUnpack | None]:
+    """The tar's regular files in their order, and what kept it from being listed to its end. Raises OSError."""
+    found: list[Member] = []
+    try:
+        with open_at_places(fs, path) as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
+            for member in tar:
+                if member.isfile():
+                    found.append(Member(as_text(member.name).removeprefix("./"), member.offset_data, member.size))
+            _check_end(raw, tar.offset)
+    # What is in a damaged header may also be no number, or no text.
+    except (tarfile.TarError, ValueError, EOFError, OverflowError) as damage:
+        if found:
+            return found, CannotUnpack(
+                f"{path}: damaged after {len(found)} files ({damage}); mend it, and list it anew"
+            )
+        return [], CannotUnpack(f"{path}: not an uncompressed tar file ({damage}); unpack it first")
+    return found, None
 
 
 def read(fs: Any, item: Item) -> bytes:
     """The member's bytes."""
     start, size = map(int, item.inner.split("+"))
     return fs.cat_file(item.path, start=start, end=start + size) if size else b""
+
+
+def _check_end(raw: Any, offset: int) -> None:
+    """Raise ReadError unless the members ended where the tar does: Python stops at a header that is none."""
+    raw.seek(offset)
+    if raw.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"no header at byte {offset}")

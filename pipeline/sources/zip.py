@@ -6,10 +6,10 @@ import io
 import struct
 import zipfile
 from bisect import bisect_right
-from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import CannotUnpack, InputChanged, SourceNotFound
+from pipeline.errors import CannotUnpack, InputChanged
+from pipeline.sources.container import Contents, is_sidecar, open_at_places
 from pipeline.sources.item import Item, as_text, numbered
 
 _HEADER = struct.Struct("<4s5H3I2H")
@@ -20,17 +20,16 @@ _ENCRYPTED, _LATER, _PATCH, _STRONG = 0x01, 0x08, 0x20, 0x40
 """Flags; ``_LATER``: CRC and sizes come after the data."""
 
 
-def expand(fs: Any, file: Item) -> Iterator[Item]:
+def expand(fs: Any, file: Item) -> Contents:
     """The zip's files, ascending by name; ``inner`` is ``offset+length+packed+method:name``: the range from the
     local header to the next one, and what the directory says of the data in it.
     """
-    from pipeline.sources import is_sidecar
-
     try:
-        with fs.open(file.path, "rb", cache_type="readahead") as raw, zipfile.ZipFile(raw) as archive:
+        with open_at_places(fs, file.path) as raw, zipfile.ZipFile(raw) as archive:
             directory, end = archive.infolist(), archive.start_dir
-    except zipfile.BadZipFile as error:
-        raise SourceNotFound(f"{file.path}: not a zip file ({error})") from None
+    # What is in a damaged directory may also be no number, or no text.
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, EOFError, OverflowError) as damage:
+        return Contents((), CannotUnpack(f"{file.path}: not a zip file ({damage})"))
     ends = sorted({*(member.header_offset for member in directory), end})
     members = [member for member in directory if not member.is_dir() and not is_sidecar(member.filename)]
     names = numbered([f"{file.id}/{as_text(member.filename)}" for member in members])
@@ -38,7 +37,7 @@ def expand(fs: Any, file: Item) -> Iterator[Item]:
         Item(name, file.path, member.file_size, f"{member.CRC:08x}", _inner(member, ends))
         for name, member in zip(names, members, strict=True)
     ]
-    yield from sorted(items, key=lambda item: item.id)
+    return Contents(sorted(items, key=lambda item: item.id))
 
 
 def read(fs: Any, item: Item) -> bytes:
@@ -88,7 +87,7 @@ def _unpacked(raw: bytes, item: Item, name: str, packed: int, method: int) -> by
 def _by_number(fs: Any, item: Item, number: int) -> bytes:
     """A member by its number in the directory, as plans from before byte ranges have it."""
     try:
-        with fs.open(item.path, "rb", cache_type="readahead") as raw, zipfile.ZipFile(raw) as archive:
+        with open_at_places(fs, item.path) as raw, zipfile.ZipFile(raw) as archive:
             member = archive.infolist()[number]
             if f"{member.CRC:08x}" != item.version:
                 raise InputChanged(f"{item.path} has another member {number} than was planned")

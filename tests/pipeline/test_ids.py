@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.sources import Source, is_sidecar
-from pipeline.sources.item import as_name, as_text, numbered
+from pipeline.sources.item import Item, as_name, as_text, numbered
+from pipeline.sources.order import in_order
 
 NAMES = st.lists(st.sampled_from(["a.png", "a.png#2", "a.png#2#2", "a.png#3", "b.png"]) | st.text("a#23", min_size=1))
 RAW = st.binary(min_size=1, max_size=12) | st.text("\\x5ce9é", min_size=1).map(str.encode)
@@ -84,3 +85,33 @@ def test_names_in_a_folder_that_look_like_escapes(tmp_path):
     assert found == {"caf\\x5cxe9.png": b"caf\\xe9.png", "caf\\xe9.png": b"caf\xe9.png", "cafz.png": b"cafz.png"}
     for image_id, data in found.items():
         assert source.read(source.absent(image_id)) == data
+
+
+FILES = st.lists(
+    st.sampled_from(["a.tar", "a.tar-b.png", "a.tar/1.png", "a.tar/1.png#2", "a.tar/2.png", "z.png"]) | PLAIN
+)
+INSIDE = st.lists(st.sampled_from(["1.png", "1.png#2", "2.png", "!.png"]), max_size=6)
+
+
+@given(FILES, INSIDE)
+@example(["a.tar", "a.tar-b.png", "a.tar/1.png", "a.tar/1.png#3"], ["1.png", "1.png#2", "2.png"])
+def test_a_store_where_a_file_and_a_folder_have_one_name(files, inside):
+    """On an object store both a.tar and a.tar/1.png can be: a member of a.tar never takes a file's id."""
+    listed = [Item(name, name, 0) for name in sorted({as_text(name) for name in files})]
+    members = [Item(name, "a.tar", 0) for name in sorted(numbered([f"a.tar/{name}" for name in inside]))]
+    found = list(in_order(listed, lambda file: members if file.id == "a.tar" else None))
+    ids = [item.id for item in found]
+    assert ids == sorted(set(ids))
+    kept = {item.id: item.path for item in found}
+    assert all(kept[file.id] == file.path for file in listed if file.id != "a.tar")
+    has_tar = any(file.id == "a.tar" for file in listed)
+    assert len(found) == len(listed) + (len(members) - 1 if has_tar else 0)
+
+
+def test_members_and_files_come_in_the_order_of_ids(tmp_path):
+    for name in ("a.tar-b.png", "a.tar.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "b.png", "1.png")
+    found = [item.id for item in Source(str(tmp_path)).items()]
+    assert found == sorted(found) == ["a.tar-b.png", "a.tar.png", "a.tar/1.png", "b.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import replace
 
 import fsspec
@@ -119,6 +120,18 @@ def test_keys_are_listed_page_by_page_in_the_order_of_ids(proxy, tmp_path, monke
     assert all(item.version for item in there)
     with pytest.raises(SourceNotFound):
         list(Source("s3://psc/nothing").items())
+
+
+def test_listing_a_tar_fetches_its_headers(proxy, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        (tmp_path / "big.png").write_bytes(bytes(2 << 20))
+        for n in range(8):
+            tar.add(tmp_path / "big.png", f"{n}.png")
+    fsspec.filesystem("s3").put(str(tmp_path / "a.tar"), "s3://psc/tars/a.tar")
+    proxy.fetched.clear()
+    assert [item.size for item in Source("s3://psc/tars").items()] == [2 << 20] * 8
+    fetched = sum(n for path, n in proxy.fetched.items() if path.endswith(".tar"))
+    assert 8 * 512 < fetched < (tmp_path / "a.tar").stat().st_size / 6
 
 
 def test_clean_ends_uploads_that_nobody_will_finish(proxy, source):

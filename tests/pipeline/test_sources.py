@@ -124,7 +124,7 @@ def test_a_compressed_tar_is_refused_with_advice(tmp_path):
     with tarfile.open(tmp_path / "w.tar", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("x.png"))
     with pytest.raises(SourceNotFound, match="unpack it first"):
-        ids(tmp_path)
+        ids(tmp_path / "w.tar")
 
 
 def test_a_zip(tmp_path):
@@ -147,4 +147,4 @@ def test_parquet_with_an_image_column(tmp_path, nested):
 def test_parquet_without_an_image_column_is_refused(tmp_path):
     pq.write_table(pa.table({"label": [1]}), tmp_path / "p.parquet")
     with pytest.raises(SourceNotFound, match="no image column"):
-        ids(tmp_path)
+        ids(tmp_path / "p.parquet")
