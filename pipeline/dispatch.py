@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.attempts import Attempts, Task
 from pipeline.cluster import IN_FLIGHT
-from pipeline.errors import JobFailed
+from pipeline.errors import JobFailed, Unfit
 from psc_core.errors import PscError
 
 _START_ATTEMPTS = 3
@@ -26,6 +26,8 @@ class _Slot:
     starting: Any = None
     running: deque[tuple[Any, Task]] = field(default_factory=deque)
     failed_starts: int = 0
+    unfit: int = 0
+    """Workers in a row that became unfit without finishing a task."""
 
 
 class Dispatcher:
@@ -112,15 +114,27 @@ class Dispatcher:
                 self._check(result)
                 slot.starting, slot.failed_starts = None, 0
                 return
-            task = self._take(slot, ref)
+            task, slot.unfit = self._take(slot, ref), 0
             self._again.extend(self._attempts.finished(task))
             yield task, result
 
     def _raised(self, slot: _Slot, ref: Any, cause: Exception) -> None:
+        if isinstance(cause, Unfit) and slot.starting is None:
+            self._replace(slot, cause)
+            return
         if slot.starting is not None or isinstance(cause, _PERMANENT):
             raise cause if isinstance(cause, PscError) else _job_failed(cause)
         self._again.extend(self._attempts.failed(self._take(slot, ref), cause))
         time.sleep(_POLL)
+
+    def _replace(self, slot: _Slot, unfit: Unfit) -> None:
+        """Another worker in the place of one that fails at everything; its tasks are not to blame."""
+        slot.unfit += 1
+        if slot.unfit >= _START_ATTEMPTS:
+            raise unfit
+        self._kill(slot)
+        self._again.extendleft(task for _, task in reversed(slot.running))
+        slot.running.clear()
 
     def _died(self, slot: _Slot, error: Exception) -> None:
         self._kill(slot)

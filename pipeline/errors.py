@@ -61,6 +61,12 @@ class JobFailed(PscError):
     code = "job_failed"
 
 
+class Unfit(JobFailed):
+    """A worker cannot encode anything any more, whatever the image: its device or its libraries fail."""
+
+    code = "unfit"
+
+
 class CorruptPart(PscError):
     """A part of a dataset is not what its marker says."""
 

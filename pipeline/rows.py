@@ -24,6 +24,7 @@ from pipeline.errors import (
     InputUnreadable,
     JobFailed,
     TooManyBytes,
+    Unfit,
 )
 from pipeline.images import Facts, Rejected, read_image
 from pipeline.request import Request
@@ -42,6 +43,8 @@ _AHEAD_BYTES = 64 * 1024 * 1024
 _READING, _DECODING = Room(256 * 1024 * 1024), Room(512 * 1024 * 1024)
 """What all readers of a process may hold together: of files, and of pixels as they are decoded."""
 BATCH_PIXELS = 1 << 20
+_PLAIN = np.tile(np.arange(0, 256, 16, dtype=np.uint8)[:, None, None], (1, 16, 3))
+"""A ramp, which any codec that works encodes."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +191,29 @@ def _streams(
     """
     if not images:
         return []
+    options = {"conditions": conditions} if any(given is not None for given in conditions) else {}
     try:
-        options = {"conditions": conditions} if any(given is not None for given in conditions) else {}
         return list(codec.encode(images, request, prior, **options))
     except Exception as error:
         if len(images) == 1:
+            if not isinstance(error, psc_core.PscError):
+                _check_fit(error, options, request, codec, prior)
             return [error]
     apart = zip(images, conditions, strict=True)
     return [result for image, given in apart for result in _streams([image], [given], request, codec, prior)]
+
+
+def _check_fit(error: Exception, options: Mapping[str, Any], request: Request, codec: Meter, prior: Any) -> None:
+    """Raise :class:`Unfit` if a plain image fails like the last one: then its error was not that image's.
+
+    A GPU that has failed once fails at everything, at once, and would spoil shards faster than others encode them.
+    """
+    try:
+        codec.encode([_PLAIN], request, prior, **options)
+    except psc_core.PscError:
+        return
+    except Exception:
+        raise Unfit(f"encoding fails here whatever the image: {type(error).__name__}: {error}") from None
 
 
 def ok_row(one: Loaded, source: Source, stream: psc_core.Stream) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.attempts import Task
 from pipeline.dispatch import Dispatcher
-from pipeline.errors import JobFailed
+from pipeline.errors import JobFailed, Unfit
 
 ITEMS = 5
 
@@ -127,3 +127,36 @@ def test_what_does_not_pass_is_told_and_what_may_pass_is_tried_again(monkeypatch
         with pytest.raises(JobFailed, match=str(cause)):
             drive(ray, 1, workers=1)
         assert ray.calls == calls
+
+
+class SickRay(FakeRay):
+    """Workers of these numbers raise :class:`Unfit` at their second task and ever after."""
+
+    def __init__(self, sick):
+        super().__init__(deadly=(), seed=1)
+        self.sick, self.done = sick, {}
+
+    def get(self, ref):
+        number = self.workers.index(ref.worker)
+        if ref.task is not None and number in self.sick and self.done.get(number):
+            raise TaskError(Unfit("the device fails"))
+        if ref.task is not None:
+            self.done[number] = True
+        return super().get(ref)
+
+
+def test_an_unfit_worker_is_replaced_and_its_tasks_are_done_by_others():
+    done = drive(SickRay(sick={0, 1, 3}), shards=20)
+    assert done.keys() == set(range(20))
+    assert all(task.attempt == 1 and not task.skip for task in done.values())
+
+
+def test_a_place_where_every_worker_is_unfit_ends_the_job():
+    class Hopeless(SickRay):
+        def get(self, ref):
+            if ref.task is not None:
+                raise TaskError(Unfit("the device fails"))
+            return super().get(ref)
+
+    with pytest.raises(Unfit, match="the device fails"):
+        drive(Hopeless(sick=set()), shards=20)

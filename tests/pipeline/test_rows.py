@@ -6,6 +6,7 @@ from PIL import Image
 
 from pipeline import rows
 from pipeline.codec import Codec
+from pipeline.errors import Unfit
 from pipeline.rows import encode_rows
 from pipeline.sources import Source
 from tests.pipeline.conftest import make_images
@@ -39,6 +40,20 @@ def test_one_row_an_item_in_order_whatever_happens_to_it(folder):
     failed = {r["image_id"]: r["status"] for r in found if r["status"] != "ok"}
     assert failed == {"empty.png": "empty_file", "text.jpg": "unknown_format", "fails.png": "encode_failed"}
     assert all(r["attempts"] == 1 and r["error"] for r in found if r["status"] != "ok")
+
+
+def test_a_worker_whose_device_fails_spoils_no_rows(folder):
+    class Sick(FakeCodec):
+        calls = 0
+
+        def encode(self, images, request, prior):
+            Sick.calls += 1
+            if Sick.calls > 2:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super().encode(images, request, prior)
+
+    with pytest.raises(Unfit, match=r"whatever the image: RuntimeError: CUDA error"):
+        encoded(folder, codec=Sick(), batch=2)
 
 
 def test_the_batch_does_not_change_the_rows(folder):
