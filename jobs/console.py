@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,10 +27,30 @@ def options_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-workers_options = options_of(
+_workers_options = options_of(
     click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one a CPU]"),
+    click.option("--worker-cpus", type=float, metavar="N", help="CPUs of each, whether or not any are free yet."),
+    click.option("--worker-gpus", type=float, metavar="N", help="GPUs of each, or a share of one, likewise."),
     click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or this machine]"),
 )
+
+
+def workers_options(command: Callable[..., Any]) -> Any:
+    """Options of a verb that runs on Ray; the command gets ``workers`` and ``address``."""
+
+    @wraps(command)
+    def inner(
+        *args: Any, workers: int | None, worker_cpus: float | None, worker_gpus: float | None, **options: Any
+    ) -> Any:
+        if worker_cpus is None and worker_gpus is None:
+            return command(*args, workers=workers, **options)
+        from pipeline.cluster import Workers
+
+        return command(*args, workers=Workers(workers, worker_cpus, worker_gpus), **options)
+
+    return _workers_options(inner)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON object.")
 
 

@@ -26,6 +26,32 @@ class Share:
     threads: int
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How many are wanted, and what each asks of the cluster; None is left to what the cluster has.
+
+    What is asked for by number is asked for whole: a cluster that scales by need then adds nodes, where shares of
+    the nodes that are up would all find room there.
+    """
+
+    count: int | None = None
+    cpus: float | None = None
+    gpus: float | None = None
+
+    @classmethod
+    def of(cls, workers: int | Workers | None) -> Workers:
+        """A mere number as what it means."""
+        return workers if isinstance(workers, Workers) else cls(workers)
+
+    def check(self) -> None:
+        """Raise BadRequest for none, or for shares of nothing: before a cluster is started for them."""
+        if self.count is not None and self.count < 1:
+            raise BadRequest(f"workers {self.count}: expected at least 1")
+        for name, value in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if value is not None and not (0 < value < 1 or (value >= 1 and value == int(value))):
+                raise BadRequest(f"worker {name} {value:g}: expected a whole number, or a share between 0 and 1")
+
+
 @contextmanager
 def cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected: to ``address``, or RAY_ADDRESS, or a cluster of this machine that ends with the job.
@@ -65,21 +91,28 @@ def resources(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def shares(nodes: Sequence[dict[str, float]], workers: int | None) -> tuple[int, Share]:
+def shares(nodes: Sequence[dict[str, float]], wanted: int | Workers | None) -> tuple[int, Share]:
     """How many workers, and what each gets: by default one a GPU, or else one a CPU as far as memory goes.
 
-    A share is as large as it can be with every worker whole on one node. One torch thread a CPU of a worker:
-    small networks run up to ten times slower on threads that contend.
+    A share is as large as it can be with every worker whole on one node, and never nothing: where no node has a CPU
+    (a head that takes no work), a worker asks for one and waits. One torch thread a CPU of a worker: small networks run
+    up to ten times slower on threads that contend.
 
     Raises:
-        BadRequest: ``workers`` is below 1.
+        BadRequest: fewer than 1 worker, or shares of nothing.
     """
+    wanted = Workers.of(wanted)
+    wanted.check()
+    if wanted.cpus is not None or wanted.gpus is not None:
+        return _asked(nodes, wanted)
+    if not any(node.get("CPU", 0.0) for node in nodes):
+        return wanted.count or 1, Share(1.0, 0.0, 1)
+    workers = wanted.count
     gpus = sum(node.get("GPU", 0.0) for node in nodes)
     # A worker that needs a GPU finds none on the other nodes.
     able = [node for node in nodes if not gpus or node.get("GPU", 0.0)]
     if workers is None:
         workers = int(gpus) if gpus >= 1 else max(1, sum(_workers(node) for node in able))
-    check_workers(workers)
     each = _largest_share([node.get("CPU", 0.0) for node in able], workers)
     cpu_share = float(int(each)) if each >= 1 else int(1000 * each) / 1000
     # A fraction is one of one device: no worker spans two.
@@ -88,10 +121,14 @@ def shares(nodes: Sequence[dict[str, float]], workers: int | None) -> tuple[int,
     return workers, Share(cpu_share, gpu_share, max(1, int(each)))
 
 
-def check_workers(workers: int | None) -> None:
-    """Raise BadRequest if there are to be none: before a cluster is started for them."""
-    if workers is not None and workers < 1:
-        raise BadRequest(f"workers {workers}: expected at least 1")
+def _asked(nodes: Sequence[dict[str, float]], wanted: Workers) -> tuple[int, Share]:
+    """As large as was asked for; as many as were, or as find room now, at least one."""
+    cpus, gpus = 1.0 if wanted.cpus is None else float(wanted.cpus), float(wanted.gpus or 0.0)
+    room = [
+        min(int(node.get(kind, 0.0) / size + 1e-9) for kind, size in (("CPU", cpus), ("GPU", gpus)) if size)
+        for node in nodes
+    ]
+    return wanted.count or max(1, sum(room)), Share(cpus, gpus, max(1, int(cpus)))
 
 
 def _workers(node: dict[str, float]) -> int:

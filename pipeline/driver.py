@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import commit
 from pipeline.attempts import Task
-from pipeline.cluster import check_workers, cluster, resources, shares, starter
+from pipeline.cluster import Workers, cluster, resources, shares, starter
 from pipeline.dispatch import Dispatcher
 from pipeline.errors import JobFailed
 from pipeline.interrupt import drain_on_interrupt
@@ -60,7 +60,7 @@ class Crew:
 def crew(
     kind: type,
     *args: Any,
-    workers: int | None,
+    workers: int | Workers | None,
     address: str | None,
     on_stop: Callable[[], None],
     **options: Any,
@@ -73,7 +73,7 @@ def crew(
         JobFailed: the actor ended.
         KeyboardInterrupt: the user stopped the job before the actor started.
     """
-    check_workers(workers)
+    Workers.of(workers).check()
     starting = True
     inner = drain_on_interrupt(lambda: None if starting else on_stop())
     with _connected(address, on_stop) as ray, inner as stop:

@@ -23,6 +23,7 @@ import psc_core
 from pipeline import plan as planning
 from pipeline.actors import Encoder
 from pipeline.attempts import Task
+from pipeline.cluster import Workers
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
 from pipeline.driver import crew, finish, is_done, run_missing
@@ -48,7 +49,7 @@ def extend(
     source: str,
     tier: int,
     prior: str | None = None,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     address: str | None = None,
     resume: bool = False,
     batch: int = DEFAULT_BATCH,

@@ -10,6 +10,7 @@ from typing import Any
 
 import psc_core
 from pipeline.attempts import Task
+from pipeline.cluster import Workers
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
 from pipeline.decoder import Decoder, Wanted, decoded
@@ -65,7 +66,7 @@ def decompress(
     format: str = "png",
     prior: str | None = None,
     batch: int = Wanted.batch,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     address: str | None = None,
     codec: Codec | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -144,7 +145,7 @@ def _there(
     result: Restored,
     progress: Callable[[int, int], None],
     on_stop: Callable[[], None],
-    workers: int | None,
+    workers: int | Workers | None,
     address: str | None,
 ) -> None:
     rows = {marker["shard"]: marker["status"].get(OK, 0) for marker in opened.markers}

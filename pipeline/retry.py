@@ -16,6 +16,7 @@ from pipeline import commit
 from pipeline import plan as planning
 from pipeline.actors import Encoder
 from pipeline.attempts import Task
+from pipeline.cluster import Workers
 from pipeline.codec import Codec
 from pipeline.dataset import Dataset
 from pipeline.driver import crew, finish
@@ -34,7 +35,7 @@ def retry(
     *,
     status: Collection[str] | None = None,
     prior: str | None = None,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     address: str | None = None,
     batch: int = DEFAULT_BATCH,
     codec: Codec | None = None,

@@ -11,6 +11,7 @@ from pathlib import Path
 import psc_core
 from pipeline import plan as planning
 from pipeline.actors import Encoder
+from pipeline.cluster import Workers
 from pipeline.codec import Codec
 from pipeline.conditions import conditioned
 from pipeline.driver import crew, finish, is_done, run_missing
@@ -57,7 +58,7 @@ def compress(
     dataset: str,
     request: Request | None = None,
     *,
-    workers: int | None = None,
+    workers: int | Workers | None = None,
     address: str | None = None,
     resume: bool = False,
     batch: int = DEFAULT_BATCH,

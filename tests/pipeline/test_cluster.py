@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cluster import Share, cluster, shares
+from pipeline.cluster import Share, Workers, cluster, shares
 from pipeline.errors import BadRequest
 
 GIB = 1024**3
@@ -23,6 +23,8 @@ GIB = 1024**3
         ([{"CPU": 8.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}], None, (2, Share(4.0, 1.0, 4))),
         ([{"CPU": 4.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}], 4, (4, Share(2.0, 0.5, 2))),
         ([{"CPU": 2.0, "GPU": 1.0}, {"CPU": 2.0}], 3, (3, Share(0.666, 0.333, 1))),
+        ([{"CPU": 8.0}, {"CPU": 4.0, "GPU": 1.0}], Workers(gpus=0.5), (2, Share(1.0, 0.5, 1))),
+        ([{"CPU": 8.0}, {"CPU": 9.0}], Workers(cpus=4), (4, Share(4.0, 0.0, 4))),
     ],
 )
 def test_every_worker_fits_on_a_node(nodes, workers, expected):
@@ -33,6 +35,26 @@ def test_every_worker_fits_on_a_node(nodes, workers, expected):
         for node in nodes
     ]
     assert sum(places) >= count
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "expected"),
+    [
+        ([{"memory": 1 * GIB}], None, (1, Share(1.0, 0.0, 1))),
+        ([{"memory": 1 * GIB}], 3, (3, Share(1.0, 0.0, 1))),
+        ([{"memory": 1 * GIB}], Workers(gpus=1), (1, Share(1.0, 1.0, 1))),
+        ([{"memory": 1 * GIB}, {"CPU": 4.0, "GPU": 1.0}], Workers(8, gpus=1), (8, Share(1.0, 1.0, 1))),
+        ([{"CPU": 8.0}], Workers(16, cpus=8), (16, Share(8.0, 0.0, 8))),
+    ],
+)
+def test_what_is_not_up_yet_is_asked_for_whole(nodes, workers, expected):
+    assert shares(nodes, workers) == expected
+
+
+@pytest.mark.parametrize("wanted", [Workers(cpus=0), Workers(gpus=-1), Workers(gpus=1.5), Workers(cpus=float("nan"))])
+def test_shares_of_nothing_are_refused(wanted):
+    with pytest.raises(BadRequest, match="expected a whole number, or a share"):
+        shares([{"CPU": 2.0}], wanted)
 
 
 @pytest.mark.parametrize("workers", [0, -1])
