@@ -20,6 +20,7 @@ from pipeline.plan import ItemsFile, Plan
 from pipeline.results import Result, Tally
 from pipeline.storage import Folder
 from pipeline.telemetry import tell
+from psc_core.errors import PscError
 
 _POLL = 0.5
 
@@ -37,7 +38,10 @@ class Crew:
     stop: Callable[[], bool]
 
     def work(self, plan: Plan, target: Folder, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
-        """Run tasks and yield what each shard's gave, as they finish. Raises what the dispatcher raises."""
+        """Run tasks and yield what each shard's gave, as they finish.
+
+        Raises :class:`JobFailed`, with the code of what ended the job: some shards may be committed by then.
+        """
         items = ItemsFile(target, plan)
         stored = self.ray.put(plan)
 
@@ -52,6 +56,8 @@ class Crew:
         dispatcher = Dispatcher(self.ray, self.start, workers, check=check, call=call, stop=self.stop)
         try:
             yield from (result for task, result in dispatcher.run(iter(tasks)) if task.probe is None)
+        except PscError as error:
+            raise error if isinstance(error, JobFailed) else JobFailed.of(error) from error
         finally:
             items.close()
 

@@ -60,6 +60,13 @@ class JobFailed(PscError):
 
     code = "job_failed"
 
+    @classmethod
+    def of(cls, error: PscError) -> JobFailed:
+        """What ended the job, by its own name."""
+        failed = cls(str(error))
+        failed.code = error.code
+        return failed
+
 
 class Unfit(JobFailed):
     """A worker cannot encode anything any more, whatever the image: its device or its libraries fail."""

@@ -16,13 +16,16 @@ import pytest
 from PIL import Image
 
 from pipeline import driver as driving
+from pipeline import plan as planning
 from pipeline.audit import verify
+from pipeline.commit import part_name
 from pipeline.dataset import Dataset
 from pipeline.errors import AlreadyADataset, BadRequest, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
 from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
 from pipeline.sources import Source
+from pipeline.storage import Folder
 from psc_core.errors import PriorNotFound, UnknownProfile
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
@@ -195,6 +198,16 @@ def test_a_full_disk_stops_the_job_with_its_reason(ray_session, source, tmp_path
     (tmp_path / "ds" / "_psc" / "commits").write_text("in the way")
     with pytest.raises(JobFailed, match="commits"):
         run(source, tmp_path / "ds", resume=True)
+
+
+def test_what_is_found_on_the_way_breaks_the_job_off_by_its_name(ray_session, source, tmp_path):
+    plan_dataset(source, tmp_path / "ds")
+    last = planning.read_plan(Folder.at(tmp_path / "ds")).shards - 1
+    (tmp_path / "ds" / part_name(last)).write_bytes(b"no part")
+    with pytest.raises(JobFailed, match="in the way") as broken:
+        run(source, tmp_path / "ds", resume=True)
+    assert broken.value.code == "corrupt_part"
+    assert len(list((tmp_path / "ds").glob("*.parquet"))) > 1
 
 
 def test_two_drivers_at_once_make_one_dataset(ray_session, source, tmp_path):
