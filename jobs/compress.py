@@ -9,6 +9,7 @@ import click
 from jobs.console import beginning, draining, exit_with, json_option, options_of, out_json, summary, workers_options
 from jobs.progress import tally_bar
 from jobs.words import counted
+from pipeline.images import MAX_PIXELS
 from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
 from pipeline.results import Result
 
@@ -23,6 +24,7 @@ def compress(
     max_bpp: float | None = None,
     target_psnr: float | None = None,
     size: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     seed: int = 0,
     arithmetic: str = "exact",
     captions: str | None = None,
@@ -43,6 +45,7 @@ def compress(
         max_bpp=max_bpp,
         target_psnr=target_psnr,
         size=size,
+        max_pixels=max_pixels,
         seed=seed,
         arithmetic=arithmetic,
         captions=captions,
@@ -64,6 +67,7 @@ def request_of(
     )
 
 
+_MAX_PIXELS = f"Refuse an image whose header declares more.  [default: {MAX_PIXELS}]"
 request_options = options_of(
     click.option(
         "--profile", metavar="NAME", help=f"archive, paper, paper-latent, diffc.  [default: {DEFAULT_PROFILE}]"
@@ -73,6 +77,7 @@ request_options = options_of(
     click.option("--max-bpp", type=float, metavar="F", help="End each image's stream at this many bits a pixel."),
     click.option("--target-psnr", type=float, metavar="DB", help="End each stream with the tier that reaches this."),
     click.option("--size", type=int, metavar="N", help="First reduce images to at most N pixels a side."),
+    click.option("--max-pixels", type=int, metavar="N", default=MAX_PIXELS, help=_MAX_PIXELS),
     click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other bytes."),
     click.option(
         "--arithmetic",

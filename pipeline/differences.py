@@ -15,7 +15,18 @@ _OPTIONS = {
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        *("tiers", "size", "max_bpp", "target_psnr", "seed", "arithmetic", "captions", "labels", "captioner"),
+        *(
+            "tiers",
+            "size",
+            "max_pixels",
+            "max_bpp",
+            "target_psnr",
+            "seed",
+            "arithmetic",
+            "captions",
+            "labels",
+            "captioner",
+        ),
         *("tier", "bpp"),
     )
 }

@@ -119,7 +119,7 @@ def read_image(
     except Rejected:
         raise
     except Image.DecompressionBombError as error:
-        raise Rejected(TooManyPixels(str(error)), facts) from None
+        raise Rejected(TooManyPixels(f"{error}; {_cap(max_pixels)}"), facts) from None
     except MemoryError:
         raise Rejected(BrokenImage("decoding it takes more memory than there is"), facts) from None
     # Pillow's readers raise almost any class on hostile bytes, and one input must not end the job.
@@ -134,6 +134,9 @@ def quiet_pillow() -> None:
 
 
 def _open(data: bytes, facts: Facts, max_pixels: int, max_bytes: int) -> tuple[Image.Image, Facts]:
+    # Pillow has a cap of its own, of twice this.
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
     if not data:
         raise Rejected(EmptyInput("the file has no bytes"), facts)
     if len(data) > max_bytes:
@@ -145,8 +148,12 @@ def _open(data: bytes, facts: Facts, max_pixels: int, max_bytes: int) -> tuple[I
     facts = _header_facts(image, facts)
     if image.width * image.height > max_pixels:
         declared = f"the header declares {image.width}x{image.height} pixels"
-        raise Rejected(TooManyPixels(f"{declared}; the cap is {max_pixels}"), facts)
+        raise Rejected(TooManyPixels(f"{declared}; {_cap(max_pixels)}"), facts)
     return image, facts
+
+
+def _cap(max_pixels: int) -> str:
+    return f"the cap is {max_pixels}; compress with a higher --max-pixels to have it"
 
 
 def _pixels(image: Image.Image, facts: Facts, size: int | None) -> tuple[np.ndarray, Facts]:

@@ -26,7 +26,8 @@ class Request:
     """Everything that decides a dataset's bytes, before a prior is loaded.
 
     size: longest side in pixels after reduction, None to keep; max_bpp: cap on each image's rate, None for
-    all tiers; target_psnr: end each stream with the first tier whose estimate reaches so many dB.
+    all tiers; target_psnr: end each stream with the first tier whose estimate reaches so many dB; max_pixels and
+    max_bytes: caps on an input, before it is decoded.
     """
 
     profile: str | psc_core.Profile = DEFAULT_PROFILE
@@ -94,6 +95,8 @@ class Request:
             raise BadRequest(f"target_psnr {self.target_psnr}: expected a number of decibels")
         if self.size is not None and self.size < 1:
             raise BadRequest(f"size {self.size}: expected a number of pixels of at least 1")
+        if self.max_pixels < 1:
+            raise BadRequest(f"max_pixels {self.max_pixels}: expected a number of pixels of at least 1")
 
         if self.labels is not None and (self.captions or self.captioner):
             raise BadRequest("--labels beside --captions or --captioner: a model takes class labels or prompts")

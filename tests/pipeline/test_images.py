@@ -166,6 +166,25 @@ def test_bombs_are_refused_by_their_header():
     assert code_of(saved(Image.new("L", (9, 9))), max_bytes=10) == "too_many_bytes"
 
 
+def test_a_higher_cap_takes_what_the_default_refuses():
+    """Twelve kilobytes of one bit a pixel are little to ask, and the error says how."""
+    large = saved(Image.new("1", (10_001, 10_000)))
+    with pytest.raises(Rejected) as caught:
+        read_image(large, size=64)
+    assert "10001x10000" in str(caught.value)
+    assert "--max-pixels" in str(caught.value)
+    array, facts = read_image(large, size=64, max_pixels=10_001 * 10_000)
+    assert (array.shape, facts.source_width) == ((64, 64, 1), 10_001)
+
+
+def test_a_higher_cap_is_pillow_s_too(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    photo = saved(Image.new("L", (100, 100)))
+    with pytest.raises(Rejected, match="the cap is 1500; compress with a higher --max-pixels"):
+        read_image(photo, max_pixels=1500)
+    assert read_image(photo, max_pixels=10_000)[0].shape == (100, 100, 1)
+
+
 def test_text_bombs_are_refused():
     info = PngImagePlugin.PngInfo()
     info.add_text("a", "b" * 2_000_000, zip=True)

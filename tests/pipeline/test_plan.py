@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.compress import request_of
 from pipeline import plan as planning
-from pipeline.errors import AlreadyADataset, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.errors import AlreadyADataset, BadRequest, NotADataset, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.images import MAX_PIXELS
 from pipeline.plan import ItemsFile, Plan
 from pipeline.request import Request
 from pipeline.sources import Item
@@ -97,7 +99,7 @@ def test_every_parameter_that_changes_bytes_changes_the_fingerprint(change):
             "--max-bpp none planned, 0.5 given; --seed 0 planned, 3",
         ),
         ({"overrides": {"rows": 11, "tiers": 6}}, "--tiers 4 planned, 6 given; profile.rows 12 planned, 11 given: "),
-        ({"max_pixels": 9, "size": 8}, "--size none planned, 8 given; max_pixels "),
+        ({"max_bytes": 9, "size": 8}, "--size none planned, 8 given; max_bytes "),
         ({"profile": "archive", "overrides": {"window": 8}}, "--profile paper planned, archive given; --tiers "),
     ],
 )
@@ -155,3 +157,12 @@ def test_targets(tmp_path):
         planning.check_target(Folder.at("/proc/ds"), resume=False)
     with pytest.raises(NotADataset):
         planning.read_plan(Folder.at(tmp_path / "full"))
+
+
+def test_a_cap_on_pixels_goes_with_the_plan():
+    with pytest.raises(BadRequest, match="max_pixels 0"):
+        paper(max_pixels=0).check()
+    capped = a_plan(request_of(max_pixels=123, profile="paper"))
+    assert Request.of_plan(capped, prior="fake").max_pixels == 123
+    older = replace(capped, params={name: value for name, value in capped.params.items() if name != "max_pixels"})
+    assert Request.of_plan(older, prior="fake").max_pixels == MAX_PIXELS
