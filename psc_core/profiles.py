@@ -72,6 +72,10 @@ class Profile:
             _at_least(self, field, low)
 
 
+WIDEST = 832
+"""Side of the largest canvas of `paper`: a Gram entry adds 3 x 832^2 < 2^21 products of at most 2^32, so below 2^53."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PaperProfile(Profile):
     """PSC as published (Elata et al., Algorithms 1 and 2, Appendix A): one AdaSense step a stage."""
@@ -108,6 +112,8 @@ class PaperProfile(Profile):
         _within(self, "eta", 0, 1)
         if self.sampler not in ("ddrm", "ddpm"):
             raise InvalidProfile(f"sampler={self.sampler!r}: expected 'ddrm' or 'ddpm'")
+        if self.canvas > WIDEST:
+            raise InvalidProfile(f"canvas={self.canvas}: expected at most {WIDEST}, so that sums over it stay exact")
 
 
 @dataclass(frozen=True, kw_only=True)

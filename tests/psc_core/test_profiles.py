@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import psc_core
 from psc_core.errors import InvalidProfile
+from psc_core.exact.guard import ExactGuard
 from psc_core.profiles import ArchiveProfile, get_profile
+from psc_core.sensing import adasense_rows
 from tests.psc_core.photographs import photograph
 
 NAN, INF = float("nan"), float("inf")
@@ -197,3 +200,13 @@ def test_a_whole_number_for_a_float_is_the_same_profile(name, field):
         assert profile.digest == registered.digest
         header = psc_core.SharedHeader(profile=profile, prior_name="x", prior_fingerprint="00" * 16)
         assert psc_core.SharedHeader.from_json(header.to_json()) == header
+
+
+def test_sums_over_the_largest_canvas_of_paper_are_exact():
+    with pytest.raises(InvalidProfile, match="canvas=848: expected at most 832"):
+        get_profile("paper", canvas=848)
+    width = 3 * get_profile("paper", canvas=832).canvas ** 2
+    saturated = torch.full((1, 3, width), 8.0) * torch.tensor([1.0, -1.0, 1.0])[:, None]
+    with ExactGuard():
+        rows = adasense_rows(saturated, torch.zeros(1, 0, width, dtype=torch.float64), 1)
+    assert rows.shape == (1, 1, width)
