@@ -61,12 +61,17 @@ def out_json(figures: dict[str, Any]) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows as aligned text, numbers to the right."""
+    names = list(rows[0]) if rows else []
+    return grid(names, [[row[name] for name in names] for row in rows])
+
+
+def grid(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """:func:`table` of rows whose values are in the order of ``names``."""
     if not rows:
         return "(no rows)"
-    names = list(rows[0])
-    cells = [[cell(row[name]) for name in names] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
-    right = [all(isinstance(row[name], int | float | None) for row in rows) for name in names]
+    right = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(names))]
 
     def line(values: Sequence[str]) -> str:
         padded = (v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 import click
 
-from jobs.console import table
+from jobs.answers import NAMED, WRITERS, objects, repeated
+from jobs.console import out_json
 
 
 def query(dataset: str, sql: str) -> Any:
@@ -45,49 +50,43 @@ def command(dataset: str, sql: str, form: str, out: str | None, as_json: bool) -
     """
     if form == "parquet" and out is None:
         raise click.UsageError("--format parquet needs --out FILE")
-    found = query(dataset, sql)
-    if as_json:
-        from jobs.console import out_json
+    if as_json and (out is not None or form != "table"):
+        raise click.UsageError("--json prints all rows on stdout: leave out --out and --format, or --json")
+    from pipeline import catalog
 
-        out_json({"columns": found.column_names, "rows": _plain(found)})
-        return
-    data = _rendered(found, form)
-    if out is None:
-        click.echo(data.decode(), nl=not data.endswith(b"\n"))
-        return
+    with catalog.answer(dataset, sql) as (schema, batches):
+        if as_json or form in NAMED:
+            _check_names(schema.names)
+        if as_json:
+            out_json({"columns": schema.names, "rows": list(objects(schema.names, batches))})
+        elif out is None or out == "-":
+            WRITERS[form](schema, batches, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        else:
+            _write(out, lambda sink: WRITERS[form](schema, batches, sink))
+
+
+def _check_names(names: list[str]) -> None:
+    if double := repeated(names):
+        from pipeline.errors import BadRequest
+
+        raise BadRequest(f"two columns are called {double[0]}: give one another name with 'as', or take --format csv")
+
+
+def _write(out: str, write: Callable[[BinaryIO], None]) -> None:
+    """A file that appears whole or not at all; what is there and no plain file, such as a pipe, is written to."""
+    target = os.path.realpath(out)
+    plain = not os.path.exists(target) or os.path.isfile(target)
+    passing = f"{target}.{uuid.uuid4().hex[:8]}.tmp" if plain else out
     try:
-        with click.open_file(out, "wb") as file:
-            file.write(data)
+        try:
+            with open(passing, "wb") as sink:
+                write(sink)
+            if plain:
+                os.replace(passing, target)
+        finally:
+            if plain:
+                with suppress(OSError):
+                    os.unlink(passing)
     except OSError as error:
         raise click.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from None
-
-
-def _rendered(found: Any, form: str) -> bytes:
-    if form == "parquet":
-        import pyarrow.parquet as pq
-
-        sink = io.BytesIO()
-        pq.write_table(found, sink)
-        return sink.getvalue()
-    if form == "csv":
-        return _csv(found)
-    if form == "json":
-        import json
-
-        return "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in _plain(found)).encode()
-    return (table(found.to_pylist()) + "\n").encode()
-
-
-def _csv(found: Any) -> bytes:
-    import csv
-
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(found.column_names)
-    writer.writerows([["" if v is None else v for v in row.values()] for row in _plain(found)])
-    return sink.getvalue().encode()
-
-
-def _plain(found: Any) -> list[dict[str, Any]]:
-    """Rows that JSON can hold: bytes in hexadecimal."""
-    return [{k: v.hex() if isinstance(v, bytes) else v for k, v in row.items()} for row in found.to_pylist()]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
+
 import psc_core
 from pipeline.dataset import Dataset
 from pipeline.errors import BadRequest, NotADataset
@@ -16,6 +18,7 @@ from pipeline.schema import OK, payload_names
 from pipeline.storage import Folder
 from psc_core.coding.condition import condition_bits
 
+_ROWS = 2048
 VIEWS = {
     "images": "one row an input: status, error, facts of the source, size, rate; no payload",
     "tiers": "one row an image and tier: its bytes, the bytes and bpp up to it, psnr, ssim",
@@ -24,13 +27,38 @@ VIEWS = {
 }
 
 
-def query(dataset: str, sql: str) -> Any:
+def query(dataset: str, sql: str) -> pa.Table:
     """The result of a DuckDB query, as an Arrow table. The views are those of ``VIEWS``; committed rows only.
 
     Raises:
         NotADataset: see :meth:`Dataset.open`.
         BadRequest: DuckDB refuses the query.
     """
+    with _asked(dataset, sql) as found:
+        return found.to_arrow_table()
+
+
+@contextmanager
+def answer(dataset: str, sql: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """:func:`query` as it comes: the schema, and record batches, which are not held."""
+    with _asked(dataset, sql) as found:
+        reader = found.to_arrow_reader(_ROWS)
+        yield reader.schema, _batches(reader)
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Raises :class:`BadRequest` for what DuckDB meets in the middle."""
+    try:
+        yield from reader
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise BadRequest(str(error).strip()) from None
+
+
+@contextmanager
+def _asked(dataset: str, sql: str) -> Iterator[Any]:
+    """A query that DuckDB accepts, not yet carried out."""
     import duckdb
 
     with connected(Dataset.open(dataset)) as connection:
@@ -38,7 +66,7 @@ def query(dataset: str, sql: str) -> Any:
             found = connection.sql(sql)
             if found is None:
                 raise BadRequest("that statement returns no rows; psc query is for select statements")
-            return found.to_arrow_table()
+            yield found
         except duckdb.Error as error:
             raise BadRequest(f"{str(error).strip()} (views: {', '.join(VIEWS)})") from None
 
