@@ -15,19 +15,8 @@ _OPTIONS = {
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (
-        *(
-            "tiers",
-            "size",
-            "max_pixels",
-            "max_bpp",
-            "target_psnr",
-            "seed",
-            "arithmetic",
-            "captions",
-            "labels",
-            "captioner",
-        ),
-        *("tier", "bpp"),
+        *("tiers", "size", "max_bpp", "target_psnr", "seed", "arithmetic", "captions", "labels", "captioner"),
+        *("max_pixels", "tier", "bpp"),
     )
 }
 _DIGESTS = ("profile_digest", "prior_fingerprint", "parent")

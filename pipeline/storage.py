@@ -22,15 +22,17 @@ import fsspec
 from pipeline.errors import BadRequest, TargetNotWritable
 from pipeline.exclusive import create_once
 from pipeline.reach import reaching, refusal
+from pipeline.urls import check_secrets, full_url
 
 _SPOOL = "_psc/spool"
 
 
 def open_fs(url: str) -> tuple[Any, str]:
-    """The file system of ``url`` and its path there. Raises BadRequest for an unknown protocol."""
+    """The file system of ``url`` and its path there. Raises BadRequest for an unknown protocol, or a password."""
     # s3fs reads ahead by default, which would fetch the payload columns that a projection leaves out.
     options = {"default_cache_type": "none"} if url.startswith(("s3://", "s3a://")) else {}
     try:
+        check_secrets(url)
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except (ValueError, ImportError) as error:
         raise BadRequest(f"{url}: {error}; give a path, or a URL like s3://bucket/prefix") from None
@@ -65,7 +67,7 @@ class Folder:
     @property
     def full_url(self) -> str:
         """The URL with its protocol, a local path made absolute."""
-        return self.fs.unstrip_protocol(self.path)
+        return full_url(self.url, self.fs, self.path)
 
     def full(self, name: str) -> str:
         """The path of ``name`` on the file system."""

@@ -19,6 +19,7 @@ from pipeline.sources.container import CONTAINERS, SIDECARS, UNOPENED, is_contai
 from pipeline.sources.item import Item, as_name
 from pipeline.sources.order import in_order
 from pipeline.storage import open_fs
+from pipeline.urls import full_url
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,10 @@ class Source:
     def _fs(self) -> tuple[Any, str]:
         return open_fs(self.url)
 
-    @property
+    @cached_property
     def full_url(self) -> str:
         """The URL with its protocol, a local path made absolute."""
-        fs, path = self._fs
-        return fs.unstrip_protocol(path)
+        return full_url(self.url, *self._fs)
 
     def __reduce__(self):
         # A worker may run in another directory.
@@ -108,8 +108,9 @@ class Source:
 
     def name(self, item: Item) -> str:
         """Where the item is, for people."""
-        fs, _ = self._fs
-        return fs.unstrip_protocol(item.path) + (f"#{item.inner}" if item.inner not in ("", UNOPENED) else "")
+        return full_url(self.full_url, *self._fs, item.path) + (
+            f"#{item.inner}" if item.inner not in ("", UNOPENED) else ""
+        )
 
 
 __all__ = ["CONTAINERS", "SIDECARS", "UNOPENED", "Item", "Source", "is_sidecar"]

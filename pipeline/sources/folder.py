@@ -56,17 +56,16 @@ def _tree(fs: Any, path: str, prefix: str) -> Iterator[Item]:
         yield from _objects(fs, path)
         return
     # As ids compare, which are text.
-    for name, info in sorted(_entries(fs, path), key=lambda pair: as_text(pair[0])):
-        full = f"{path.rstrip('/')}/{name}"
+    for name, full, info in sorted(_entries(fs, path), key=lambda entry: as_text(entry[0])):
         if name.endswith("/"):
-            yield from _tree(fs, full.rstrip("/"), prefix + name)
+            yield from _tree(fs, full, prefix + name)
         else:
             yield _item(info or _info(fs, full), prefix + name)
 
 
-def _entries(fs: Any, path: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """What is directly in a folder, hidden names aside, with what its listing says of a file, if that is enough. With
-    its slash a folder sorts among files as its members' full names do.
+def _entries(fs: Any, path: str) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """What is directly in a folder, hidden names aside: name, path, and what the listing says of a file, if that is
+    enough. With its slash a folder sorts among files as its members' full names do.
     """
     if _is_local(fs):
         # Names alone: a folder of millions of files is held in memory to be sorted.
@@ -75,13 +74,14 @@ def _entries(fs: Any, path: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
                 is_folder = entry.is_dir()
                 # A link to a folder may lead back up.
                 if not entry.name.startswith(".") and not (is_folder and entry.is_symlink()):
-                    yield entry.name + "/" * is_folder, None
+                    yield entry.name + "/" * is_folder, f"{path.rstrip('/')}/{entry.name}", None
         return
     for info in fs.ls(path, detail=True):
-        name = info["name"].rstrip("/").rsplit("/", 1)[-1]
-        if not name.startswith(".") and info["name"].rstrip("/") != path.rstrip("/"):
+        full = info["name"].rstrip("/")
+        name = full.rsplit("/", 1)[-1]
+        if not name.startswith(".") and full != path.rstrip("/"):
             told = info["type"] == "file" and info.get("size") is not None
-            yield name + "/" * (info["type"] == "directory"), info if told else None
+            yield name + "/" * (info["type"] == "directory"), full, info if told else None
 
 
 def _info(fs: Any, path: str) -> dict[str, Any]:
