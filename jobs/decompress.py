@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.console import draining, exit_with, json_option, out_json, read_ids
+from jobs.console import beginning, draining, exit_with, json_option, out_json, read_ids
 from jobs.progress import counting
 from jobs.words import counted
 from psc_core.profiles import RESTORATIONS
@@ -43,13 +43,16 @@ def decompress(source: str, out: str, **options) -> Restored:
     help="Of the pictures; png and webp are lossless. parquet: files of rows with a PNG each.",
 )
 @click.option("--prior", metavar="PRIOR", help="Where the prior is, if not under its own name.")
-@click.option("--workers", type=int, metavar="N", help="Ray actors.  [default: none, decode in this process]")
-@click.option("--address", metavar="RAY", help="A Ray cluster.")
+@click.option("--workers", type=int, metavar="N", help="Ray actors.")
+@click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or none: in this process]")
+@click.option("--resume", is_flag=True, help="Go on: pictures that are in OUT are not decoded again.")
+@click.option("--overwrite", is_flag=True, help="Replace pictures of an earlier run. Nothing else is ever replaced.")
 @json_option
 def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **options) -> None:
     """Decode DATASET, or one FILE.psc, into pictures in the folder OUT.
 
-    A picture is named after its image's id. Decoding needs the prior that encoded.
+    A picture is named after its image's id. Decoding needs the prior that encoded. What OUT holds stays as it is:
+    a dataset, the compressed images' folder, and other files of the same names are refused.
 
     \b
     Example: psc decompress archive/ pictures/ --tier 1
@@ -58,13 +61,16 @@ def command(source: str, out: str, ids: tuple[str, ...], as_json: bool, **option
     """
     with counting("image") as follow:
         chosen = read_ids(ids)
-        result = decompress(source, out, ids=chosen, progress=follow, on_stop=draining, **options)
+        result = decompress(
+            source, out, ids=chosen, progress=follow, on_stop=draining, on_begin=beginning(out), **options
+        )
     for failure in result.failed[:10]:
         click.echo(f"{failure['image_id']}: {failure['error']}", err=True)
     if as_json:
         out_json(result.as_dict())
     else:
-        click.echo(f"wrote {counted(result.written, 'picture')} to {out} in {result.seconds:.1f} s")
+        kept = f" ({result.kept} more were there)" if result.kept else ""
+        click.echo(f"wrote {counted(result.written, 'picture')} to {out} in {result.seconds:.1f} s{kept}")
         if result.failures:
             click.echo(f"{counted(result.failures, 'image')} did not decode")
     exit_with(result.exit_code)

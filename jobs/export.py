@@ -27,8 +27,9 @@ def export(
 @click.option("--ids", multiple=True, metavar="ID,…", help="These images: ids, or @FILE with one a line.")
 @click.option("--all", "everything", is_flag=True, help="Every image.")
 @click.option("--tier", type=int, metavar="K", help="Tiers 0 to K only.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace .psc files that are there.")
 @json_option
-def command(dataset: str, out: str, ids: tuple[str, ...], everything: bool, tier: int | None, as_json: bool) -> None:
+def command(dataset: str, out: str, ids: tuple[str, ...], everything: bool, as_json: bool, **options: Any) -> None:
     """Write images of DATASET as single .psc files into the folder OUT.
 
     A .psc file carries its whole header, so it decodes alone; `psc info` and `psc decompress` read it.
@@ -40,7 +41,7 @@ def command(dataset: str, out: str, ids: tuple[str, ...], everything: bool, tier
     if (chosen is None) == (not everything):
         raise click.UsageError("say which images: --ids ID,… or --all")
     with counting("file") as follow:
-        figures = export(dataset, out, ids=chosen, tier=tier, progress=follow)
+        figures = export(dataset, out, ids=chosen, progress=follow, **options)
     if as_json:
         out_json(figures)
     else:

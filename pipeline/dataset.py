@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 import psc_core
 from pipeline.commit import committed_shards, part_name, read_markers
-from pipeline.errors import NotADataset, UnknownIds
+from pipeline.errors import NotADataset
+from pipeline.lookup import located, rows_of
 from pipeline.plan import Plan, read_plan
 from pipeline.results import Tally
 from pipeline.schema import OK, dataset_schema, has_conditions, payload_names, scalar_names
@@ -98,26 +99,20 @@ class Dataset:
         return pq.ParquetFile(source, pre_buffer=True)
 
     def batches(self, columns: Sequence[str], *, rows: int = 1024) -> Iterator[pa.RecordBatch]:
-        """Record batches of some columns, in the order of ids."""
+        """Record batches of some columns, in the order of ids. Of a part one row group is held at a time."""
         for shard in self.shards:
             with self.open_part(shard) as part:
-                yield from part.iter_batches(rows, columns=list(columns))
+                for group in range(part.num_row_groups):
+                    yield from part.iter_batches(rows, row_groups=[group], columns=list(columns))
 
     def ids(self) -> Iterator[str]:
         """Of all images with a stream, in order."""
         for batch in self.batches(["image_id", "status"], rows=16_384):
             yield from batch.filter(pc.equal(batch["status"], OK))["image_id"].to_pylist()
 
-    def check_ids(self, ids: Collection[str]) -> None:
-        """Raise :class:`UnknownIds` unless all of ``ids`` have streams; reads narrow columns only."""
-        wanted = pc.field("image_id").isin(list(ids))
-        found = self.arrow().to_table(columns=["image_id", "status"], filter=wanted).to_pylist()
-        states = {row["image_id"]: row["status"] for row in found}
-        if missing := sorted(i for i in ids if i not in states):
-            names = ", ".join(missing[:5])
-            raise UnknownIds(f"{self.folder.url} has no image {names}; psc query lists its ids")
-        if failed := sorted(f"{i} ({states[i]})" for i in ids if states[i] != OK):
-            raise UnknownIds(f"these inputs have no stream: {', '.join(failed[:5])}")
+    def locate(self, ids: Collection[str]) -> dict[int, list[str]]:
+        """``ids`` by shard, from the list of inputs. Raises :class:`UnknownIds` unless all of them have streams."""
+        return located(self, ids)
 
     def streams(
         self,
@@ -128,7 +123,7 @@ class Dataset:
         checked: bool = False,
     ) -> Iterator[tuple[str, psc_core.Stream | Exception]]:
         """Ids and streams up to ``tier`` of all images, or of ``ids``; the error in place of a damaged
-        stream.
+        stream. ``checked``: ``ids`` are those of these shards that have streams.
 
         Raises:
             TierOutOfRange: no such tier.
@@ -142,13 +137,12 @@ class Dataset:
             for batch in self.batches(columns, rows=rows):
                 yield from self._read(batch.filter(pc.equal(batch["status"], OK)), payloads)
             return
-        if not checked:
-            self.check_ids(ids)
-        wanted = pc.field("image_id").isin(list(ids))
-        for batch in self.arrow().to_batches(columns=columns, filter=wanted):
-            yield from self._read(batch, payloads)
+        held = dict.fromkeys(self.shards, ids) if checked else self.locate(ids)
+        for shard, some in held.items():
+            for table in rows_of(self, shard, some, columns):
+                yield from self._read(table, payloads)
 
-    def _read(self, batch: pa.RecordBatch, payloads: list[str]) -> Iterator[tuple[str, Any]]:
+    def _read(self, batch: pa.RecordBatch | pa.Table, payloads: list[str]) -> Iterator[tuple[str, Any]]:
         for row in batch.to_pylist():
             yield row["image_id"], self._stream(row, payloads)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from pipeline.attempts import Task
@@ -11,10 +12,10 @@ from pipeline.codec import Codec, OneAtATime, stream_under
 from pipeline.dataset import Dataset
 from pipeline.errors import Crashed
 from pipeline.names import Names
-from pipeline.pictures import pictures
+from pipeline.outputs import Outputs
+from pipeline.pictures import PARQUET, pictures
 from pipeline.request import Request
 from pipeline.rows import CRASH_ATTEMPTS
-from pipeline.storage import Folder
 from psc_core.errors import InvalidPrior, WrongArithmetic, WrongPrior
 
 CONFIGURATION = (WrongPrior, WrongArithmetic, InvalidPrior)
@@ -33,6 +34,19 @@ class Wanted:
     batch: int = 8
 
 
+@dataclass
+class Part:
+    """What came of one part; ``kept`` pictures were there already."""
+
+    written: int = 0
+    kept: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return self.written + self.kept + len(self.failed)
+
+
 class Decoder:
     """Decodes parts. Plain Python: Ray wraps it, or it is called directly."""
 
@@ -40,7 +54,7 @@ class Decoder:
         self,
         request: Request,
         dataset: Dataset,
-        out: Folder,
+        out: Outputs,
         wanted: Wanted,
         names: Names,
         codec: Codec,
@@ -53,6 +67,7 @@ class Decoder:
             names,
             OneAtATime(codec),
         )
+        self._begun = False
         # Ray hides the class of an exception in a constructor; kept, it is raised by the first call.
         self._broken: Exception | None = None
         try:
@@ -67,30 +82,53 @@ class Decoder:
         return ""
 
     def run(self, task: Task, progress: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
-        """Write the pictures of one part; how many, and the ids that did not decode with their reasons."""
-        wanted = self._wanted
-        one = Dataset(self._dataset.folder, self._dataset.plan, (task.shard,))
-        streams = list(one.streams(tier=wanted.tier, ids=wanted.ids, checked=True))
-        low, high = task.probe or (0, len(streams))
-        places = [place for place in range(low, min(high, len(streams))) if place not in task.skip]
-        crashed = Crashed(f"decoding it ended its process {CRASH_ATTEMPTS} times")
-        failed = [_failure(streams[place][0], crashed) for place in sorted(task.skip) if low <= place < high]
-        written = 0
-        sink = pictures(self._out, self._names, wanted.format, task.shard)
+        """Write the pictures of one part; how many, how many were there, and the ids that did not decode, with their
+        reasons.
+        """
+        wanted, part = self._wanted, Part()
+        sink = pictures(self._out.folder, self._names, wanted.format, task.shard)
         try:
-            for group in groups((streams[place] for place in places), wanted.batch):
+            for group in groups(self._due(task, part), wanted.batch):
                 for image_id, pixels in decoded(group, self._codec, self._prior, wanted.bpp, wanted.restore):
                     if isinstance(pixels, Exception):
-                        failed.append(_failure(image_id, pixels))
+                        part.failed.append(_failure(image_id, pixels))
                         continue
+                    self._begin()
                     sink.add(image_id, pixels)
-                    written += 1
-                progress(len(group))
+                    part.written += 1
+                progress(part.done)
         except BaseException:
             sink.discard()
             raise
-        sink.discard() if task.probe is not None or not written else sink.close()
-        return {"written": written, "failed": failed}
+        # Without a picture it is written too, if it takes the place of an earlier run's.
+        if task.probe is None and (part.written or self._out.overwrite):
+            self._begin()
+            sink.close()
+        else:
+            sink.discard()
+        progress(part.done)
+        return vars(part)
+
+    def _due(self, task: Task, part: Part) -> Iterator[tuple[str, Any]]:
+        """The streams to decode; of the others, ``part`` is told."""
+        one = replace(self._dataset, shards=(task.shard,))
+        streams = enumerate(one.streams(tier=self._wanted.tier, ids=self._wanted.ids, checked=True))
+        for place, (image_id, stream) in islice(streams, *(task.probe or (None,))):
+            if place in task.skip:
+                part.failed.append(_failure(image_id, Crashed(f"decoding it ended its process {CRASH_ATTEMPTS} times")))
+            elif self._is_there(image_id):
+                part.kept += 1
+            else:
+                yield image_id, stream
+
+    def _is_there(self, image_id: str) -> bool:
+        there = self._out.there
+        return there is not None and self._wanted.format != PARQUET and self._names(image_id) in there
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._out.begin()
+            self._begun = True
 
 
 def decoded(

@@ -16,7 +16,7 @@ _OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         *("tiers", "size", "max_bpp", "target_psnr", "seed", "arithmetic", "captions", "labels", "captioner"),
-        *("max_pixels", "tier", "bpp"),
+        *("max_pixels", "tier", "bpp", "restore", "ids", "format"),
     )
 }
 _DIGESTS = ("profile_digest", "prior_fingerprint", "parent")

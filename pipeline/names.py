@@ -33,9 +33,9 @@ class Names:
         stems, others = array("Q"), array("Q")
         for image_id in ids:
             whole = _whole(image_id)
-            stems.append(_hash(_stem(whole)))
+            stems.append(name_hash(_stem(whole)))
             if _stem(whole) != whole:
-                others.append(_hash(whole))
+                others.append(name_hash(whole))
         stem, other = np.frombuffer(stems, np.uint64), np.frombuffer(others, np.uint64)
         repeated = _twice(other)
         return cls(suffix, _twice(np.concatenate([stem, np.unique(other)])), repeated)
@@ -43,9 +43,9 @@ class Names:
     def __call__(self, image_id: str) -> str:
         whole = _whole(image_id)
         stem = _stem(whole)
-        if _hash(stem) not in self.shared:
+        if name_hash(stem) not in self.shared:
             return f"{stem}.{self.suffix}"
-        if whole != stem and _hash(whole) not in self.repeated:
+        if whole != stem and name_hash(whole) not in self.repeated:
             return f"{whole}.{self.suffix}"
         return f"{whole}-{hashlib.sha256(image_id.encode()).hexdigest()[:12]}.{self.suffix}"
 
@@ -65,7 +65,8 @@ def _short(part: str) -> str:
     return part[:40] + hashlib.sha256(part.encode()).hexdigest()[:16] + os.path.splitext(part)[1][:20]
 
 
-def _hash(text: str) -> int:
+def name_hash(text: str) -> int:
+    """64 bits of a name, to hold many of them."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +23,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "jpg": {"quality": 95, "subsampling": 0},
 }
 PARQUET = "parquet"
+_PART = re.compile(r"pictures-(\d{5,})\.parquet")
 _GROUP_BYTES = 64 * 1024 * 1024
 _SCHEMA = pa.schema(
     [
@@ -64,14 +67,14 @@ class Files:
         """Nothing is left to do."""
 
     def discard(self) -> None:
-        """What is written stays: it is right, and will be written again."""
+        """What is written stays: it is right, and ``resume`` takes it as it is."""
 
 
 class ParquetPart:
     """One Parquet file of PNGs a part, row groups bounded in bytes; it appears whole, at its close."""
 
     def __init__(self, out: Folder, names: Names, shard: int) -> None:
-        self._out, self._names, self._name = out, names, f"part-{shard:05d}.parquet"
+        self._out, self._names, self._name = out, names, part_of(shard)
         self._scratch = tempfile.TemporaryDirectory(prefix="psc-")
         self._local = Path(self._scratch.name) / self._name
         self._writer = pq.ParquetWriter(self._local, _SCHEMA, compression="none", use_dictionary=False)
@@ -105,6 +108,28 @@ class ParquetPart:
 def pictures(out: Folder, names: Names, format: str, shard: int) -> Pictures:
     """The place for one part's pictures."""
     return ParquetPart(out, names, shard) if format == PARQUET else Files(out, names, format)
+
+
+def part_of(shard: int) -> str:
+    """The name of a shard's rows: one that no dataset has."""
+    return f"pictures-{shard:05d}.parquet"
+
+
+def parts_in(folder: Folder) -> dict[int, str]:
+    """Names of the parts of pictures that are in a folder, by shard: one listing."""
+    found = ((_PART.fullmatch(name), name) for name in folder.names())
+    return {int(match[1]): name for match, name in found if match}
+
+
+def finished(folder: Folder, shards: Mapping[int, int]) -> dict[int, int]:
+    """Of these shards, with so many pictures each, those whose part is there and holds them all. Reads footers."""
+
+    def rows(name: str) -> int:
+        with folder.open(name) as file:
+            return pq.ParquetFile(file).metadata.num_rows
+
+    there = {shard: name for shard, name in parts_in(folder).items() if shard in shards}
+    return {shard: shards[shard] for shard, name in there.items() if rows(name) == shards[shard]}
 
 
 def suffix_of(format: str) -> str:

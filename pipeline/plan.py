@@ -52,7 +52,7 @@ class Plan:
 
     shared: a :class:`psc_core.SharedHeader` as JSON; tiers: payload columns; shards and items: how many;
     source_bytes: of all items whose listing tells; items_file: name in the dataset of the listed inputs, one
-    row group a shard, empty for a plan over another dataset's parts; prior: where it was loaded from; left_out:
+    row group a shard; prior: where it was loaded from; left_out:
     Parquet files of the source that have no images, and left_out_first: one of them.
     """
 

@@ -6,6 +6,8 @@ for all rows of a row group at once over Arrow's offsets: nothing here loops ove
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +71,7 @@ def truncate(
         elif resume:
             on_begin()
         begin()
-        planned = planned or planning.freeze(folder, plan)
+        planned = planned or _freeze(origin, folder, plan)
         made = _run(origin, folder, planned, tier, bpp, progress)
     tally = Dataset.open(target).tally()
     empty = tally.ok - int(tally.tiers[0]["images"])
@@ -131,8 +133,20 @@ def _plan(origin: Dataset, tier: int | None, bpp: float | None) -> Plan:
         tiers=before.tiers if tier is None else tier + 1,
         shards=before.shards,
         items=before.items,
+        items_file=before.items_file,
         prior=before.prior,
     )
+
+
+def _freeze(origin: Dataset, folder: Folder, plan: Plan) -> Plan:
+    """Publish the plan with a list of inputs of its own: it tells which part an image is in."""
+    if not plan.items_file:
+        return planning.freeze(folder, plan)
+    with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:
+        items = Path(scratch) / "items.parquet"
+        with origin.folder.open(plan.items_file) as source, open(items, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+        return planning.freeze(folder, plan, items)
 
 
 def _run(

@@ -16,6 +16,7 @@ from pipeline import submission
 from pipeline.dataset import Dataset
 from psc_core.priors import load_prior
 from tests.jobs.ray_head import free_ports, ray_head
+from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,16 @@ def test_a_job_compresses_with_a_prior_that_came_along(cluster, tmp_path, tiny_p
     assert dataset.complete
     assert dataset.tally().status == {"ok": 3, "unknown_format": 1}
     assert dataset.shared.prior_fingerprint == load_prior(str(tiny_prior)).fingerprint
+
+
+def test_a_job_decodes_on_its_cluster(cluster, tmp_path):
+    make_images(tmp_path / "src", 2, size=8)
+    make_dataset(tmp_path / "src", tmp_path / "ds")
+    # A stand-in made the streams, so that they do not decode: a worker says so.
+    ended = submit(["decompress", str(tmp_path / "ds"), str(tmp_path / "out"), "--prior", "gaussian"], address=cluster)
+    assert (ended.status, ended.exit_code) == ("FAILED", 2)
+    assert "needs prior 'fake'" in ended.reason
+    assert submission.connect(cluster).get_job_info(ended.job_id).driver_info is not None
 
 
 def test_the_exit_status_and_the_reason_come_through(cluster, tmp_path):

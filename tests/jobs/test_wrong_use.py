@@ -83,6 +83,12 @@ CASES = {
         (["compress", "src", "src"], "choose an empty or a new folder"),
         (["truncate", "ds", "file/x", "--tier", "0"], "give a path under a folder"),
         (["report", "ds", "out"], ".html"),
+        (["decompress", "ds", "ds"], "outside of it"),
+        (["decompress", "ds", "part", "--format", "parquet", "--overwrite"], "files are its own"),
+        (["decompress", "ds", "src", "--overwrite"], "are not known to be"),
+        (["decompress", "ds", ".", "--resume", "--overwrite"], "choose one"),
+        (["export", "ds", "ds", "--all"], "outside of it"),
+        (["export", "ds", "part", "--all", "--overwrite"], "files are its own"),
     ],
     "bad value": [
         (["compress", "src", "out", "--max-bpp", "0"], "max_bpp"),

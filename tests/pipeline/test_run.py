@@ -21,6 +21,7 @@ from pipeline.audit import verify
 from pipeline.commit import part_name
 from pipeline.dataset import Dataset
 from pipeline.errors import AlreadyADataset, BadRequest, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
+from pipeline.outputs import RECORD
 from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
@@ -325,11 +326,11 @@ def test_decompress_to_parquet(ray_session, source, tmp_path, options):
     rows = ds.dataset(out, format="parquet").to_table().to_pylist()
     assert [row["image_id"] for row in rows] == sorted(p.name for p in source.iterdir())
     assert {r["image"]["path"]: r["image"]["bytes"] for r in rows} == {
-        p.name: p.read_bytes() for p in (tmp_path / "files").iterdir()
+        p.name: p.read_bytes() for p in (tmp_path / "files").glob("*.png")
     }
     assert all(Image.open(io.BytesIO(r["image"]["bytes"])).size == (r["width"], r["height"]) for r in rows)
     assert sum(1 for _ in Source(str(out)).items()) == 20
-    assert not [p for p in out.iterdir() if p.suffix != ".parquet"]
+    assert not [p for p in out.iterdir() if p.suffix != ".parquet" and p.name != RECORD]
 
 
 def test_an_image_that_ends_its_decoder_is_missing_in_the_parquet_alone(ray_session, source, tmp_path):
@@ -340,3 +341,35 @@ def test_an_image_that_ends_its_decoder_is_missing_in_the_parquet_alone(ray_sess
     ids = ds.dataset(tmp_path / "out", format="parquet").to_table()["image_id"].to_pylist()
     assert len(ids) == len(set(ids)) == result.written == 19
     assert not set(ids) & {f["image_id"] for f in result.failed}
+
+
+def test_decompress_runs_on_the_cluster_that_the_environment_names(ray_session, source, tmp_path, monkeypatch):
+    make_dataset(source, tmp_path / "ds")
+    pids = tmp_path / "pids"
+    for name, address in (("here", None), ("there", ray_session.get_runtime_context().gcs_address)):
+        (pids / name).mkdir(parents=True)
+        if address is not None:
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        assert (
+            decompress(str(tmp_path / "ds"), str(tmp_path / name), codec=FakeCodec(pids=str(pids / name))).written == 20
+        )
+    loaded = {name: {int(p.name) for p in (pids / name).iterdir()} for name in ("here", "there")}
+    assert loaded["here"] == {os.getpid()}
+    assert loaded["there"]
+    assert os.getpid() not in loaded["there"]
+
+
+def test_decompress_on_workers_goes_on(ray_session, source, tmp_path):
+    make_dataset(source, tmp_path / "ds")
+    ids = [f"img{n:04d}.png" for n in range(20)]
+    for format in ("png", "parquet"):
+        out = tmp_path / format
+        options = {"ids": ids, "format": format, "codec": FakeCodec()}
+        assert decompress(str(tmp_path / "ds"), str(out), **options).written == 20
+        before = {p.name: p.read_bytes() for p in out.iterdir()}
+        for name in sorted(before)[5:9]:
+            (out / name).unlink()
+        result = decompress(str(tmp_path / "ds"), str(out), resume=True, workers=2, **options)
+        assert 0 < result.written < 20
+        assert result.written + result.kept == 20
+        assert {p.name: p.read_bytes() for p in out.iterdir()} == before
