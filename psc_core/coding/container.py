@@ -155,7 +155,7 @@ class Stream:
         """
         reader = Reader(bytes(data))
         shared = SharedHeader.read(reader)
-        image = ImageHeader.read(reader)
+        image = ImageHeader.read(reader, shared.version)
         stream = cls(shared, image, ())
         tiers: list[Tier] = []
         while reader.left:
@@ -167,7 +167,7 @@ class Stream:
     @classmethod
     def from_parts(cls, shared: SharedHeader, image_header: bytes, tiers: Sequence[bytes]) -> Stream:
         """A dataset's row as a stream. ``tiers`` ascend; the last may have been cut at one of its cuts."""
-        image = ImageHeader.from_bytes(image_header)
+        image = ImageHeader.from_bytes(image_header, shared.version)
         stream = cls(shared, image, ())
         if len(tiers) > shared.profile.tiers:
             raise TierOutOfRange(f"{len(tiers)} tiers given, but the profile makes {shared.profile.tiers}")

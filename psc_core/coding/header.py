@@ -50,8 +50,10 @@ class SharedHeader:
         """Inverse of :meth:`to_json`. Raises :class:`CorruptStream` or :class:`UnknownVersion`."""
         try:
             fields = json.loads(raw)
-            digest = fields.pop("profile_digest")
-            profile = _profile(dict(fields.pop("profile")), digest)
+            digest, about = fields.pop("profile_digest"), dict(fields.pop("profile"))
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise CorruptStream(f"not a stream header: profile_digest is {digest!r}")
+            profile = _profile(about.pop("name"), about, digest)
             header = cls(profile=profile, **fields)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptStream(f"not a stream header: {error}") from None
@@ -99,10 +101,10 @@ class SharedHeader:
         overrides = body.text("the profile's fields")
         digest = body.take(4, "the profile's digest").hex()
         try:
-            profile = _profile({"name": name, **json.loads(overrides or "{}")}, digest)
+            profile = _profile(name, json.loads(overrides or "{}"), digest)
         except (ValueError, TypeError, RecursionError) as error:
             raise CorruptStream(f"the profile's fields are not readable: {error}") from None
-        return cls(
+        header = cls(
             version=version,
             profile=profile,
             prior_name=body.text("the prior's name"),
@@ -111,6 +113,9 @@ class SharedHeader:
             environment=body.text("the environment"),
             seed=body.varint("the seed"),
         )
+        if body.left:
+            raise CorruptStream(f"{body.left} bytes too many in the file header, after the seed")
+        return header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +136,13 @@ class ImageHeader:
         return head + _crc8(head)
 
     @classmethod
-    def read(cls, reader: Reader) -> ImageHeader:
+    def read(cls, reader: Reader, version: int = VERSION) -> ImageHeader:
+        """Read what :meth:`to_bytes` wrote, in a stream of that format version."""
         start = reader.position
         first = reader.take(1, "the image header")[0]
         form, channels = first >> 4, first & 15
-        if form > conditions.DEFLATED:
-            raise CorruptStream(f"impossible image header: a condition of form {form}")
+        if form > (conditions.DEFLATED if version > 1 else conditions.NONE):
+            raise CorruptStream(f"impossible image header: a condition of form {form} in format version {version}")
         height, width = reader.varint("the height"), reader.varint("the width")
         condition = conditions.unpack(form, reader)
         checked = reader.data[start : reader.position]
@@ -147,9 +153,9 @@ class ImageHeader:
         return cls(height=height, width=width, channels=channels, condition=condition)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> ImageHeader:
+    def from_bytes(cls, data: bytes, version: int = VERSION) -> ImageHeader:
         reader = Reader(data)
-        header = cls.read(reader)
+        header = cls.read(reader, version)
         if reader.left:
             raise CorruptStream(f"{reader.left} bytes too many in an image header")
         return header
@@ -160,8 +166,7 @@ def version_for(condition_kind: str | None) -> int:
     return 1 if condition_kind is None else 2
 
 
-def _profile(fields: dict, digest: str) -> Profile:
-    name = fields.pop("name")
+def _profile(name: str, fields: dict, digest: str) -> Profile:
     try:
         profile = get_profile(name, **fields)
     except (CorruptStream, CutStream):

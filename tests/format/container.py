@@ -127,10 +127,13 @@ def _shared(source: Bytes, profiles: dict[str, dict[str, Any]]) -> dict[str, Any
         raise Bad("checksum of the shared header")
     profile = dict(profiles[body.text()])
     overrides = body.text()
-    profile |= json.loads(overrides) if overrides else {}
+    changed = json.loads(overrides) if overrides else {}
+    if {"name", "codec", "revision"} & set(changed):
+        raise Bad("overrides that are no fields of a profile")
+    profile |= changed
     if not digest(profile).startswith(body.take(4).hex()):
         raise Bad("another profile")
-    return {
+    shared = {
         "version": version,
         "profile": profile,
         "prior_name": body.text(),
@@ -139,6 +142,9 @@ def _shared(source: Bytes, profiles: dict[str, dict[str, Any]]) -> dict[str, Any
         "environment": body.text(),
         "seed": body.varint(),
     }
+    if body.at < len(body.data):
+        raise Bad("the shared header has more than its fields")
+    return shared
 
 
 def _image(source: Bytes, version: int) -> dict[str, Any]:

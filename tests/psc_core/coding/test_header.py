@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import psc_core
 from psc_core import errors
 from psc_core.coding.header import MAGIC, MAX_SIDE, VERSION, ImageHeader, SharedHeader, _crc
 from psc_core.coding.varint import Reader, text, varint
 from psc_core.profiles import get_profile
+from tests.format import container
 
 sides = st.integers(1, MAX_SIDE)
 images = st.builds(ImageHeader, height=sides, width=sides, channels=st.sampled_from([1, 3]))
@@ -27,6 +30,8 @@ shared = st.builds(
     environment=st.text(max_size=20),
     seed=st.integers(0, 2**63 - 1),
 )
+IMAGE = ImageHeader(height=32, width=32, channels=3)
+PAPER = {"paper": dataclasses.asdict(get_profile("paper"))}
 FIELDS = json.loads(SharedHeader(profile=get_profile("paper"), prior_name="x", prior_fingerprint="0f" * 16).to_json())
 
 
@@ -87,11 +92,64 @@ def test_a_later_version_is_named_in_both_forms():
         SharedHeader.read(Reader(MAGIC + bytes([VERSION + 1])))
 
 
+def written(fields: str = "", more: bytes = b"", version: int = VERSION) -> bytes:
+    """A shared header of the profile ``paper`` as somebody may write it, its checksum right."""
+    digest = bytes.fromhex(get_profile("paper").digest)[:4]
+    body = b"".join((text("paper"), text(fields), digest, text("x"), bytes(16), b"\0", text(""), varint(0), more))
+    head = MAGIC + bytes([version]) + varint(len(body)) + body
+    return head + _crc(head)
+
+
 @pytest.mark.parametrize("fields", ["[" * 100_000, "[]", "null", '{"tiers":NaN}', '{"codec":"x"}', '{"name":3}'])
 def test_overrides_that_cannot_be_are_refused(fields):
     """The checksum is right: somebody wrote them so."""
-    digest = bytes.fromhex(get_profile("paper").digest)[:4]
-    body = b"".join((text("paper"), text(fields), digest, text("x"), bytes(16), b"\0", text(""), varint(0)))
-    head = MAGIC + bytes([VERSION]) + varint(len(body)) + body
     with pytest.raises(errors.StreamError):
-        SharedHeader.read(Reader(head + _crc(head)))
+        SharedHeader.read(Reader(written(fields)))
+
+
+@pytest.mark.parametrize("fields", ['{"name":"paper"}', '{"codec":"psc"}', '{"revision":1}'])
+def test_overrides_name_no_profile(fields):
+    """Nothing would differ, so that the digest is right."""
+    assert SharedHeader.read(Reader(written("{}"))).profile == get_profile("paper")
+    with pytest.raises(errors.StreamError):
+        SharedHeader.read(Reader(written(fields)))
+    with pytest.raises(container.Bad):
+        container.parse(written(fields) + IMAGE.to_bytes(), PAPER)
+
+
+def test_a_shared_header_ends_with_its_seed():
+    whole = written() + IMAGE.to_bytes()
+    assert psc_core.Stream.from_bytes(whole).image == IMAGE
+    assert container.parse(whole, PAPER).seed == 0
+    longer = written(more=b"garbage") + IMAGE.to_bytes()
+    with pytest.raises(errors.CorruptStream, match="7 bytes too many in the file header"):
+        psc_core.Stream.from_bytes(longer)
+    with pytest.raises(container.Bad, match="more than its fields"):
+        container.parse(longer, PAPER)
+
+
+@pytest.mark.parametrize("condition", [7, "a dog", "naïve", "the same words, " * 20])
+def test_the_first_version_has_no_conditions(condition):
+    image = ImageHeader(height=32, width=32, channels=3, condition=condition).to_bytes()
+    later = psc_core.Stream.from_bytes(written() + image)
+    assert later.condition == container.parse(written() + image, PAPER).condition == condition
+    assert psc_core.Stream.from_parts(later.shared, image, []).condition == condition
+    old = written(version=1)
+    for read in (psc_core.Stream.from_bytes, _as_a_row):
+        with pytest.raises(errors.CorruptStream, match=r"a condition of form \d in format version 1"):
+            read(old + image)
+    with pytest.raises(container.Bad, match="impossible image header"):
+        container.parse(old + image, PAPER)
+    assert psc_core.Stream.from_bytes(old + IMAGE.to_bytes()).condition is None
+
+
+def _as_a_row(data: bytes) -> psc_core.Stream:
+    reader = Reader(data)
+    shared = SharedHeader.read(reader)
+    return psc_core.Stream.from_parts(shared, data[reader.position :], [])
+
+
+@pytest.mark.parametrize("digest", ["", "0", FIELDS["profile_digest"][:8], FIELDS["profile_digest"].upper(), None, 3])
+def test_json_holds_all_of_a_profiles_digest(digest):
+    with pytest.raises(errors.CorruptStream, match="not a stream header"):
+        SharedHeader.from_json(json.dumps(FIELDS | {"profile_digest": digest}))
