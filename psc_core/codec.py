@@ -14,6 +14,7 @@ import torch
 
 from psc_core.batching import Work, alike, batches, held, joint, multiple, work_of
 from psc_core.canvas import Canvas, pad_to_multiple
+from psc_core.codecs import Canvases
 from psc_core.coding.condition import Condition
 from psc_core.coding.container import Chunk, EncodeReport, Stream, Tier
 from psc_core.coding.header import ImageHeader, SharedHeader, version_for
@@ -25,7 +26,7 @@ from psc_core.metrics import SSIM_SIDE, ssim
 from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile, get_profile
-from psc_core.replayed import as_coded, blank, coder, paste, replaying
+from psc_core.replayed import as_coded, blank, coder, paste, pieces, replaying
 from psc_core.sides import EncoderSide
 from psc_core.structured import Piece
 
@@ -92,13 +93,13 @@ def encode_batch(
         prior.check_condition(header.condition)
         check_cost(header, chosen)
     work = [w for i, header in enumerate(headers) for w in work_of(i, header, chosen)]
-    pieces: dict[tuple[int, int], _CodedCanvas] = {}
+    made: dict[tuple[int, int], _CodedCanvas] = {}
     for batch in batches(work, prior, chosen):
         coded = in_halves(batch, lambda some: _encode_canvases(some, arrays, prior, chosen, seed), prior)
-        pieces |= {(item.image, item.key): piece for item, piece in zip(batch, coded, strict=True)}
+        made |= {(item.image, item.key): one for item, one in zip(batch, coded, strict=True)}
     streams = []
     for i, header in enumerate(headers):
-        own = [pieces[w.image, w.key] for w in work if w.image == i]
+        own = [made[w.image, w.key] for w in work if w.image == i]
         stream = Stream(
             shared, header, _tiers(own, chosen), _report(own, header, [w.canvas for w in work if w.image == i])
         )
@@ -152,7 +153,7 @@ def decode_to_model(
         shared = chosen[items[0].image].shared
         if joint(chosen[items[0].image]):
             given, profile = prior.conditioned(items[0].condition), cast("ArchiveProfile", shared.profile)
-            mosaic = Mosaic(given, profile, _pieces(items, chosen, prior, shared), shared.seed)
+            mosaic = Mosaic(given, profile, _all_replayed(items, chosen, prior, shared), shared.seed)
             outputs[items[0].image] = fitting(_image(chosen[items[0].image]), partial(mosaic.restore, restore))
             continue
         for batch in batches(items, prior, shared.profile):
@@ -201,7 +202,7 @@ def _encode_canvases(
     return [_CodedCanvas(t, calls, seconds, *m) for t, *m in zip(tiers, errors, similarities, strict=True)]
 
 
-def _pieces(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
+def _all_replayed(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
     """The canvases of one image, replayed."""
     found: dict[int, Piece] = {}
     for count in {held(streams[w.image], w.key) for w in items}:
@@ -213,8 +214,7 @@ def _pieces(items: Sequence[Work], streams: Sequence[Stream], prior: Prior, shar
 
 
 def _replayed(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> list[Piece]:
-    canvases = _last(replaying(batch, streams, prior, shared))
-    return [canvases.piece(b, w.canvas) for b, w in enumerate(batch)]
+    return pieces(_last(replaying(batch, streams, prior, shared)), batch)
 
 
 def _decode_canvases(
@@ -227,16 +227,16 @@ def _image(stream: Stream) -> str:
     return f"an image of {stream.height}x{stream.width} pixels"
 
 
-def _last(states: Iterator[Any]) -> Any:
+def _last(states: Iterator[Canvases]) -> Canvases:
     return deque(states, maxlen=1).pop()
 
 
-def _tiers(pieces: Sequence[_CodedCanvas], profile: Profile) -> tuple[Tier, ...]:
+def _tiers(canvases: Sequence[_CodedCanvas], profile: Profile) -> tuple[Tier, ...]:
     tiers = []
     for number in range(profile.tiers):
-        groups = zip(*(piece.tiers[number] for piece in pieces), strict=True)
+        groups = zip(*(canvas.tiers[number] for canvas in canvases), strict=True)
         chunks = [chunk for group in groups for chunk in group]
-        tiers.append(Tier.build(chunks, canvases=len(pieces), index=number))
+        tiers.append(Tier.build(chunks, canvases=len(canvases), index=number))
     return tuple(tiers)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from psc_core.cells import SIGNIFICANT, ZERO, Cells
+from psc_core.coding.elias_gamma import exchange_gamma
 from psc_core.coding.predictive import bin_weights, cumulative
 from psc_core.exact import fixed
 from psc_core.profiles import ArchiveProfile
@@ -25,8 +26,8 @@ from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
 from psc_core.variance import band_of
 
 _GRID = 2.0**fixed.PIXEL_BITS
-_EVEN = np.ones(2, dtype=np.int64)
-
+_GEOMETRIC = np.array([1 << (31 - k) for k in range(32)], dtype=np.int64)
+"""Of the leading bit's position in what a bin is beyond the last symbol, and 1."""
 
 Expected = Callable[[np.ndarray], np.ndarray]
 
@@ -165,7 +166,7 @@ class PredictiveCoder:
     def _escapes(
         self, side: Side, places: list[np.ndarray], quantizers: list[Quantizer], bins: list[np.ndarray]
     ) -> None:
-        """Bins beyond the last symbol, as Elias-gamma numbers of even bits; ``bins`` are replaced by the true ones."""
+        """Bins beyond the last symbol, as Elias-gamma numbers; ``bins`` are replaced by the true ones."""
         far = [np.flatnonzero(np.abs(q) == BINS) for q in bins]
 
         def excess(truth: Tensor) -> list[np.ndarray]:
@@ -173,32 +174,9 @@ class PredictiveCoder:
             found = (quantizers[b].bins(z[b, p])[far[b]] for b, p in enumerate(places))
             return [np.maximum(np.abs(q) - BINS, 0) + 1 for q in found]
 
-        for b_far, q, value in zip(far, bins, self._gamma(side, excess, [len(f) for f in far]), strict=True):
+        values = exchange_gamma(side, excess, [_GEOMETRIC] * len(far), [len(f) for f in far])
+        for b_far, q, value in zip(far, bins, values, strict=True):
             q[b_far] = np.sign(q[b_far]) * (BINS + value - 1)
-
-    @staticmethod
-    def _gamma(side: Side, values, counts: list[int]) -> list[np.ndarray]:  # type: ignore[no-untyped-def]
-        """Numbers >= 1: the position of the leading bit (0..31, geometric law), then the bits below it."""
-        geometric = np.array([1 << (31 - k) for k in range(32)], dtype=np.int64)
-        lengths = side.exchange(
-            lambda truth: [(np.frexp(v)[1] - 1).astype(np.int32) for v in values(truth)],
-            [geometric] * len(counts),
-            counts,
-        )
-        out = [np.ones(n, dtype=np.int64) for n in counts]
-        for level in range(max((int(np.max(l)) for l in lengths if len(l)), default=0)):
-            deeper = [np.flatnonzero(np.asarray(l) > level) for l in lengths]
-            bits = side.exchange(
-                lambda truth, deeper=deeper, level=level: [  # type: ignore[misc]
-                    ((v[d] >> (np.asarray(l)[d] - 1 - level)) & 1).astype(np.int32)
-                    for v, d, l in zip(values(truth), deeper, lengths, strict=True)
-                ],
-                [_EVEN] * len(counts),
-                [len(d) for d in deeper],
-            )
-            for number, d, bit in zip(out, deeper, bits, strict=True):
-                number[d] = 2 * number[d] + np.asarray(bit)
-        return out
 
     def _truth(self, truth_BCHW: Tensor) -> np.ndarray:
         """Coefficients of the truth (B, K), computed once."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 
 from psc_core.batching import Work, batches, held, joint, padded, work_of
 from psc_core.canvas import Canvas
-from psc_core.codecs import CODECS
+from psc_core.codecs import CODECS, Canvases, JointCanvases
 from psc_core.coding.container import Chunk, Stream
 from psc_core.coding.header import SharedHeader
 from psc_core.decodable import check_decodable
@@ -20,6 +20,7 @@ from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile
 from psc_core.sides import DecoderSide
+from psc_core.structured import Piece
 
 
 class Replayed(NamedTuple):
@@ -28,7 +29,7 @@ class Replayed(NamedTuple):
     tier: int
     stream: Stream
     prior: Prior
-    parts: Sequence[tuple[Sequence[Work], Any]]
+    parts: Sequence[tuple[Sequence[Work], Canvases]]
     """Canvases computed together, and their codec's state."""
     reached: list[int]
     """The tier that the states are at now."""
@@ -45,9 +46,13 @@ class Replayed(NamedTuple):
         shared, prior = self.stream.shared, self.prior
         shared.profile.check_restoration(how)
         if joint(self.stream):
-            pieces = {w.key: state.piece(b, w.canvas) for batch, state in self.parts for b, w in enumerate(batch)}
+            found = {
+                w.key: piece
+                for batch, state in self.parts
+                for w, piece in zip(batch, pieces(state, batch), strict=True)
+            }
             given, profile = prior.conditioned(self.stream.condition), cast("ArchiveProfile", shared.profile)
-            whole = Mosaic(given, profile, [pieces[key] for key in sorted(pieces)], shared.seed).restore(how)
+            whole = Mosaic(given, profile, [found[key] for key in sorted(found)], shared.seed).restore(how)
         else:
             whole = blank(self.stream, prior)
             for batch, state in self.parts:
@@ -83,7 +88,9 @@ def replay(stream: Stream, prior: Prior) -> Iterator[Replayed]:
         yield Replayed(tier, stream, prior, list(zip(together, states, strict=True)), reached)
 
 
-def replaying(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader) -> Iterator[Any]:
+def replaying(
+    batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, shared: SharedHeader
+) -> Iterator[Canvases]:
     """The codec's state of a batch of canvases, after every tier."""
     canvases = coder(prior, shared.profile, batch, shared.seed)
     for number in range(len(streams[batch[0].image].tiers)):
@@ -94,11 +101,17 @@ def replaying(batch: Sequence[Work], streams: Sequence[Stream], prior: Prior, sh
         yield canvases
 
 
-def coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> Any:
+def coder(prior: Prior, profile: Profile, batch: Sequence[Work], seed: int) -> Canvases:
     """A codec's state for a batch of canvases, before anything is known."""
     height, width = padded(batch[0].canvas, prior, profile)
     given, shape = prior.conditioned(batch[0].condition), (height // prior.scale, width // prior.scale)
     return CODECS[profile.codec](given, profile, shape, [w.key for w in batch], seed)
+
+
+def pieces(canvases: Canvases, batch: Sequence[Work]) -> list[Piece]:
+    """What is known of every canvas of a batch, of a codec whose canvases are restored together."""
+    together = cast("JointCanvases", canvases)
+    return [together.piece(b, w.canvas) for b, w in enumerate(batch)]
 
 
 def blank(stream: Stream, prior: Prior) -> torch.Tensor:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
+from psc_core.coding.elias_gamma import exchange_gamma, leading_bit
 from psc_core.sides import Side
 
-_EVEN = np.ones(2, dtype=np.int64)
 _REACH = 20
 _COUNT = 64
 
@@ -52,27 +52,9 @@ def exchange_ranks(
     expected: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
     """The ranks (from 0) of every canvas's chunks; ``wanted`` turns the truth into them, at the encoder alone."""
-    found: list[np.ndarray] = []
-
-    def leading(truth: Tensor) -> list[np.ndarray]:
-        found.extend(ranks + 1 for ranks in wanted(truth))
-        return [(np.frexp(n.astype(np.float64))[1] - 1).astype(np.int32) for n in found]
-
-    counts = [len(e) for e in expected]
     weights = [law.weights(e) for law, e in zip(laws, expected, strict=True)]
-    tops = [np.asarray(t, dtype=np.int64) for t in side.exchange(leading, weights, counts)]
-    for law, top, e in zip(laws, tops, expected, strict=True):
-        law.learn(top, e)
-    numbers = [np.ones(n, dtype=np.int64) for n in counts]
-    for level in range(max((int(t.max()) for t in tops if len(t)), default=0)):
-        deeper = [np.flatnonzero(t > level) for t in tops]
-        bits = side.exchange(
-            lambda truth, deeper=deeper, level=level: [  # type: ignore[misc]
-                ((n[d] >> (t[d] - 1 - level)) & 1).astype(np.int32) for n, d, t in zip(found, deeper, tops, strict=True)
-            ],
-            [_EVEN] * len(counts),
-            [len(d) for d in deeper],
-        )
-        for number, d, bit in zip(numbers, deeper, bits, strict=True):
-            number[d] = 2 * number[d] + np.asarray(bit)
+    counts = [len(e) for e in expected]
+    numbers = exchange_gamma(side, lambda truth: [ranks + 1 for ranks in wanted(truth)], weights, counts)
+    for law, n, e in zip(laws, numbers, expected, strict=True):
+        law.learn(leading_bit(n), e)
     return [n - 1 for n in numbers]

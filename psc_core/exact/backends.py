@@ -34,7 +34,9 @@ def get_backend(device: str = "cpu", name: str | None = None) -> Backend:
         raise PscError(f"no exact backend {wanted!r} on {device}; choose one of {', '.join(table)}")
     for candidate in [wanted] if wanted else list(table):
         if known_answer(candidate, device):
-            return table[candidate]()
+            found = table[candidate]()
+            found.device = device
+            return found
         if wanted:
             raise PscError(f"exact backend {wanted!r} fails its known-answer test on {device}: unset {VARIABLE}")
     raise PscError(f"no exact backend gives right sums on {device}: tried {', '.join(table)}")

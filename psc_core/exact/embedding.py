@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psc_core.exact import transcendental
+from psc_core.exact import fixed, transcendental
 
 _VECTOR_BITS, _VECTOR_LIMIT = 14, 64.0
 _WEIGHT_BITS, _WEIGHT_LIMIT = 16, 32.0
@@ -34,7 +34,7 @@ class VectorLinear:
     """A linear layer on one float64 vector, by exact fixed-point sums."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self.weight = _grid(layer.weight.detach().cpu(), _WEIGHT_BITS, _WEIGHT_LIMIT)
+        self.weight = fixed.to_grid(layer.weight.detach().cpu(), _WEIGHT_BITS, _WEIGHT_LIMIT)
         out = self.weight.shape[0]
         self.bias = (
             layer.bias.detach().cpu().double()
@@ -43,7 +43,7 @@ class VectorLinear:
         )
 
     def __call__(self, vector: Tensor) -> Tensor:
-        ints = _grid(vector, _VECTOR_BITS, _VECTOR_LIMIT)
+        ints = fixed.to_grid(vector, _VECTOR_BITS, _VECTOR_LIMIT)
         return (self.weight @ ints) * 2.0 ** -(_WEIGHT_BITS + _VECTOR_BITS) + self.bias
 
     def state(self) -> list[Tensor]:
@@ -64,7 +64,3 @@ class Embedding:
         if found is None:
             found = self._of[id(layer)] = layer.modulation(self)
         return found
-
-
-def _grid(x: Tensor, bits: int, limit: float) -> Tensor:
-    return (x.double() * 2.0**bits).round().clamp(-limit * 2.0**bits, limit * 2.0**bits)

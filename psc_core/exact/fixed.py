@@ -28,11 +28,6 @@ def from_grid(ints: Tensor, bits: int = PIXEL_BITS) -> Tensor:
     return (ints * 2.0**-bits).float()
 
 
-def snap(x: Tensor) -> Tensor:
-    """``x`` (float32) rounded to the pixel grid."""
-    return from_grid(to_grid(x))
-
-
 def rescale(ints: Tensor, from_bits: int, to_bits: int) -> Tensor:
     """Move integers from one grid to a coarser one, half to even."""
     return (ints * 2.0 ** (to_bits - from_bits)).round()

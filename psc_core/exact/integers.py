@@ -54,17 +54,13 @@ class QuantizedWeight:
         )
 
 
-class Quantized(Protocol):
-    """A backend's own form of 8-bit activations, with one scale and one zero point a sample."""
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]: ...
-
-
 class Backend(Protocol):
-    """One way to compute the integers. All ways give the same bits."""
+    """One way to compute the integers. All ways give the same bits; pickled, it becomes the best of its kind of device
+    where it is read."""
 
     name: str
+    device: str
+    """The kind that it was chosen for, see :func:`.backends.get_backend`."""
 
     def join(self, left_NHWC: Tensor, right_NHWC: Tensor) -> Any:
         """Channels of both, for :meth:`quantize`, :meth:`quantize_finely`, :meth:`norm_quantize` or as a residual."""
@@ -183,6 +179,12 @@ class TorchBackend:
     """The reference. Subclasses say how integer products are summed."""
 
     name = "torch"
+    device = "cpu"
+
+    def __reduce__(self) -> tuple:
+        from psc_core.exact.backends import get_backend
+
+        return get_backend, (self.device,)
 
     def join(self, left_NHWC: Tensor, right_NHWC: Tensor) -> Tensor:
         return torch.cat((left_NHWC, right_NHWC), dim=3)

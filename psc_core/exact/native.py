@@ -54,7 +54,7 @@ class NativeQuantized:
 class Native:
     """The compiled kernels at the best level of this CPU; subclasses ask for one."""
 
-    name = "native"
+    name, device = "native", "cpu"
     wanted: str | None = None
 
     def __init__(self) -> None:
@@ -63,6 +63,11 @@ class Native:
         if not self._lib.psc_supports(self.level):
             raise NotImplementedError(f"{self.name}: this CPU has no such instructions")
         self._lanes, self._word = self._lib.psc_lanes(self.level), self._lib.psc_word(self.level)
+
+    def __reduce__(self) -> tuple:
+        from psc_core.exact.backends import get_backend
+
+        return get_backend, (self.device,)
 
     def join(self, left_NHWC: Tensor, right_NHWC: Tensor) -> Parts:
         return Parts(left_NHWC, right_NHWC)

@@ -71,6 +71,13 @@ class ExactUNet:
         state.move(self, self.device)
         self.embed = lru_cache(maxsize=512)(self._embed)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "embed"}
+
+    def __setstate__(self, known: dict[str, Any]) -> None:
+        vars(self).update(known)
+        self.embed = lru_cache(maxsize=512)(self._embed)
+
     def _embed(self, timestep: float, label: int | None = None, added: Added | None = None) -> Embedding:
         """The embedding of a timestep (and of a class label, and of what SDXL adds), remembered."""
         vector = _perceptron(self.time, self._sinusoids(timestep, self.time[0].weight.shape[1]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from functools import cache
 
 import numpy as np
 import torch
@@ -45,10 +44,15 @@ class GaussianPrior(Prior):
         self.sigma_min, self.sigma_max = 0.002, 200.0
         self.settings = {"corner": corner, "slope": slope, "deviation": deviation, "chroma": chroma}
         self.fingerprint = hashlib.sha256(json.dumps(["gaussian", self.settings, arithmetic]).encode()).hexdigest()[:32]
-        self.spectrum = cache(self._spectrum)
+
+    def spectrum(self, height: int, width: int) -> Tensor:
+        """Prior variance of every DCT coefficient: (3, height, width) float64, mean pixel variance deviation^2."""
+        known = self.shared.setdefault("spectra", {})
+        if (height, width) not in known:
+            known[height, width] = self._spectrum(height, width)
+        return known[height, width]
 
     def _spectrum(self, height: int, width: int) -> Tensor:
-        """Prior variance of every DCT coefficient: (3, height, width) float64, mean pixel variance deviation^2."""
         corner, chroma, deviation = (self.settings[key] for key in ("corner", "chroma", "deviation"))
         rows = torch.tensor([k / (2 * height) for k in range(height)], dtype=torch.float64, device="cpu")
         columns = torch.tensor([k / (2 * width) for k in range(width)], dtype=torch.float64, device="cpu")
@@ -103,7 +107,7 @@ _UNIT = 2.0**-fixed.PIXEL_BITS
 
 def _grid(x: Tensor) -> Tensor:
     # +-1024 covers x_t at the largest noise levels of tests: 2^24 x 2^20 x 512 terms = 2^53.
-    return (x.double() * 2.0**fixed.PIXEL_BITS).round().clamp(-(2.0**24), 2.0**24)
+    return fixed.to_grid(x, limit=1024.0)
 
 
 def sample_image(prior: GaussianPrior, height: int, width: int, seed: int) -> np.ndarray:
