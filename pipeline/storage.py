@@ -28,7 +28,11 @@ _SPOOL = "_psc/spool"
 
 
 def open_fs(url: str) -> tuple[Any, str]:
-    """The file system of ``url`` and its path there. Raises BadRequest for an unknown protocol, or a password."""
+    """The file system of ``url`` and its path there.
+
+    Raises:
+        BadRequest: an unknown protocol, a password, or a name that is no text: neither Arrow nor a terminal takes it.
+    """
     # s3fs reads ahead by default, which would fetch the payload columns that a projection leaves out.
     options = {"default_cache_type": "none"} if url.startswith(("s3://", "s3a://")) else {}
     try:
@@ -36,6 +40,12 @@ def open_fs(url: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
     except (ValueError, ImportError) as error:
         raise BadRequest(f"{url}: {error}; give a path, or a URL like s3://bucket/prefix") from None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        # Python has a byte \xff that is not UTF-8 as the character \udcff.
+        shown = path.encode("utf-8", "backslashreplace").decode().replace("\\udc", "\\x")
+        raise BadRequest(f"{shown} is not UTF-8: rename it, or give another name that leads there (ln -s)") from None
     return fs, path.rstrip("/") or "/"
 
 

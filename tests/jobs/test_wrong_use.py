@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
+from pipeline.audit import verify
 from pipeline.reach import error_code, refusal
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
@@ -190,6 +192,39 @@ def refused(capfd, here: Path, arguments: list[str]) -> str:
 )
 def test_wrong_use(capfd, here, arguments, fix):
     assert fix in refused(capfd, here, arguments)
+
+
+NOT_UTF_8 = os.fsdecode(b"b\xe4d")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compress", NOT_UTF_8, "out", *CHEAP],
+        ["compress", "src", f"{NOT_UTF_8}/out", *CHEAP],
+        ["plan", NOT_UTF_8, "out", *CHEAP],
+        ["truncate", "ds", f"{NOT_UTF_8}/out", "--tier", "0"],
+        ["export", "ds", NOT_UTF_8, "--all"],
+        *([verb, NOT_UTF_8] for verb in ("status", "verify", "info", "clean")),
+        ["query", NOT_UTF_8, "from images"],
+        ["status", f"file://{NOT_UTF_8}"],
+    ],
+    ids=lambda arguments: ascii(" ".join(arguments)),
+)
+def test_a_name_that_is_no_text(capfd, here, arguments):
+    shutil.copytree(here / "ds", here / NOT_UTF_8)
+    said = refused(capfd, here, arguments)
+    assert "b\\xe4d" in said
+    assert "ln -s" in said
+
+
+def test_a_link_to_a_name_that_is_no_text(here):
+    shutil.copytree(here / "ds", here / NOT_UTF_8)
+    (here / "text").symlink_to(here / NOT_UTF_8)
+    assert verify("text").exit_code == 0
+    (here / "source").symlink_to(here / NOT_UTF_8)
+    shutil.copy(here / "src" / "img0000.png", here / NOT_UTF_8)
+    assert make_dataset("source", here / "again").items >= 1
 
 
 def test_every_verb_has_its_rows():
