@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.commit import read_markers
-from pipeline.errors import UnknownIds
+from pipeline.errors import CorruptPart, UnknownIds
+from pipeline.plan import reading_items
 from pipeline.schema import OK
 
 if TYPE_CHECKING:
@@ -57,9 +58,17 @@ def rows_of(opened: Dataset, shard: int, ids: Collection[str], columns: Sequence
 
 
 def _planned(opened: Dataset, ids: Collection[str]) -> dict[int, list[str]] | None:
-    """``ids`` by the shard that they were planned for; None if the dataset has no list of its inputs."""
+    """``ids`` by the shard that they were planned for; None if the dataset has no readable list of its inputs."""
     if not opened.plan.items_file:
         return None
+    try:
+        with reading_items(opened.folder, opened.plan):
+            return _listed(opened, ids)
+    except CorruptPart:
+        return None
+
+
+def _listed(opened: Dataset, ids: Collection[str]) -> dict[int, list[str]]:
     ordered = sorted(ids)
     wanted = pa.array(ordered, pa.string())
     found = {}

@@ -156,7 +156,7 @@ def _record_of(folder: Folder) -> dict[str, Any] | None:
 
 def _origins(opened: Dataset) -> set[str]:
     """Where its images came from, or what it was made of; of that the rows know where the images were."""
-    found = {_place(opened.plan.source)}
+    found = {_place(opened.plan.source, pattern=True)}
     if opened.plan.kind == "truncate":
         for shard in opened.shards[:1]:
             with opened.open_part(shard) as part:
@@ -166,8 +166,10 @@ def _origins(opened: Dataset) -> set[str]:
     return found
 
 
-def _place(url: str) -> str:
-    """One name for all names of a folder: links are followed, of a pattern it is the folder that all matches are in."""
+def _place(url: str, *, pattern: bool = False) -> str:
+    """One name for all names of a folder: links are followed, of a ``pattern`` it is the folder that all matches are
+    in.
+    """
     try:
         fs, root = open_fs(url)
     # Every file system has its own errors; what cannot be opened here is not where anything is written.
@@ -175,7 +177,7 @@ def _place(url: str) -> str:
         return url
     path = root
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-    if any(mark in path for mark in "*?[") and not (local and os.path.exists(path)):
+    if pattern and any(mark in path for mark in "*?[") and not (local and os.path.exists(path)):
         parts = path.split("/")
         fixed = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))
         path = "/".join(parts[:fixed])

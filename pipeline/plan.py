@@ -214,24 +214,14 @@ class ItemsFile:
 
     def __init__(self, folder: Folder, plan: Plan) -> None:
         self._folder, self._plan = folder, plan
-        with self._reading():
+        with reading_items(self._folder, self._plan):
             self._file = folder.open(plan.items_file)
             self._parquet = pq.ParquetFile(self._file)
 
     def shard(self, index: int) -> list[Item]:
-        with self._reading():
+        with reading_items(self._folder, self._plan):
             rows = self._parquet.read_row_group(index).to_pylist()
         return [_item(row) for row in rows]
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except (pa.ArrowInvalid, OSError) as error:
-            # What Arrow finds wrong in the bytes has no number.
-            if isinstance(error, FileNotFoundError) or getattr(error, "errno", None) is None:
-                raise _unlisted(self._folder, self._plan, str(error)) from None
-            raise
 
     def count(self, index: int) -> int:
         return self._parquet.metadata.row_group(index).num_rows
@@ -241,15 +231,24 @@ class ItemsFile:
         self._file.close()
 
 
+@contextmanager
+def reading_items(folder: Folder, plan: Plan) -> Iterator[None]:
+    """Raises :class:`CorruptPart` for what is met if the list of inputs is gone, or damaged."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        # What Arrow finds wrong in the bytes has no number.
+        if isinstance(error, FileNotFoundError) or getattr(error, "errno", None) is None:
+            raise _unlisted(folder, plan, str(error)) from None
+        raise
+
+
 def check_items(folder: Folder, plan: Plan) -> None:
     """Raise :class:`CorruptPart` unless the list of inputs, if the plan has one, is the file that was planned."""
     if not plan.items_file:
         return
-    try:
-        with folder.open(plan.items_file) as file:
-            found = file_sha256(file)
-    except FileNotFoundError:
-        raise _unlisted(folder, plan, "it is gone") from None
+    with reading_items(folder, plan), folder.open(plan.items_file) as file:
+        found = file_sha256(file)
     if _items_name(found) != plan.items_file:
         raise _unlisted(folder, plan, "its sha256 differs")
 
@@ -259,10 +258,13 @@ def _items_name(sha256: str) -> str:
 
 
 def _unlisted(folder: Folder, plan: Plan, reason: str) -> CorruptPart:
+    others = {
+        "compress": f", or from NEW after psc plan {plan.source} NEW: the same name is the same list",
+        "truncate": f", or from {plan.source}",
+    }
     return CorruptPart(
-        f"{folder.full(plan.items_file)} is not the planned list of inputs ({reason}): what is committed needs it not, "
-        f"--resume and psc retry do; psc plan {plan.source} NEW makes it again, of that name if the source is as "
-        "it was: copy it from there"
+        f"{folder.full(plan.items_file)} is not the planned list of inputs ({reason}): decoding needs it not, --resume "
+        f"and psc retry do; copy it from another copy of the dataset{others.get(plan.kind, '')}"
     )
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,11 @@ def _plan(origin: Dataset, tier: int | None, bpp: float | None) -> Plan:
 
 def _freeze(origin: Dataset, folder: Folder, plan: Plan) -> Plan:
     """Publish the plan with a list of inputs of its own: it tells which part an image is in."""
+    try:
+        planning.check_items(origin.folder, origin.plan)
+    except CorruptPart:
+        # Without it, images are looked for in every part; psc verify tells of the damage.
+        plan = replace(plan, items_file="")
     if not plan.items_file:
         return planning.freeze(folder, plan)
     with tempfile.TemporaryDirectory(prefix="psc-plan-") as scratch:

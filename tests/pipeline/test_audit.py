@@ -147,6 +147,8 @@ def test_a_damaged_list_of_inputs_is_made_again(archive, tmp_path, damage):
         ItemsFile(folder, plan).shard(0)
     # What is committed needs it not.
     assert truncate(folder.url, str(tmp_path / "small"), tier=0).tally.ok == 8
+    assert verify(str(tmp_path / "small")).exit_code == 0
+    assert [i for i, _ in Dataset.open(folder.url).streams(ids=["img0003.png"])] == ["img0003.png"]
     assert catalog.query(folder.url, "from images").num_rows == 8
     again, _ = plan_dataset(tmp_path / "src", tmp_path / "new")
     assert again.items_file == plan.items_file
