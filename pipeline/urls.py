@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import available_protocols, get_filesystem_class
 
 from pipeline.errors import BadRequest
 
 _SECRETS = ("password", "token")
+_CACHES = ("simplecache", "filecache", "blockcache")
+"""``simplecache::s3://bucket/key`` has the path of the next link."""
 
 
 def full_url(url: str, fs: Any, root: str, path: str | None = None) -> str:
@@ -22,7 +23,7 @@ def full_url(url: str, fs: Any, root: str, path: str | None = None) -> str:
     if "::" not in url and not fs._get_kwargs_from_urls(url):
         return fs.unstrip_protocol(root if path is None else path)
     links = [_absolute(link) for link in url.split("::")]
-    place = next((i for i, link in enumerate(links) if _has_path(link)), 0)
+    place = next((i for i, link in enumerate(links) if link.removesuffix("://") not in _CACHES), 0)
     head = _before(links[place], root.strip("/"))
     if head is not None:
         links[place] = head + (root if path is None else path).strip("/")
@@ -55,12 +56,6 @@ def _absolute(link: str) -> str:
 def _protocol(link: str) -> str:
     name, mark, _ = link.partition("://")
     return name if mark or link in available_protocols() else "file"
-
-
-def _has_path(link: str) -> bool:
-    """Whether the path is this link's: ``simplecache::s3://bucket/key`` has that of the next."""
-    own = link.partition("://")[2] if "://" in link or link in available_protocols() else link
-    return bool(own) or not issubclass(get_filesystem_class(_protocol(link)), ChainedFileSystem)
 
 
 def _before(link: str, root: str) -> str | None:
