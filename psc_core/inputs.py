@@ -19,7 +19,10 @@ from psc_core.errors import InvalidCondition, InvalidImage, InvalidProfile
 
 def checked_image(image: np.ndarray) -> np.ndarray:
     """(H, W, C) with C = 1 or 3, or :class:`InvalidImage`."""
-    array = np.asarray(image)
+    try:
+        array = np.asarray(image)
+    except (ValueError, TypeError) as error:
+        raise InvalidImage(f"{type(image).__name__} is no array of pixels: {error}") from None
     given = f"an array of {array.dtype} {array.shape}"
     if array.dtype != np.uint8:
         raise InvalidImage(f"{given}: expected uint8 (scale other depths first)")

@@ -95,6 +95,15 @@ def test_profiles_that_no_stream_can_hold_are_refused(gaussian, profile, said):
         psc_core.encode(photograph(), gaussian, profile)
 
 
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [([[1, 2], [3]], "list is no array of pixels"), ("photo.png", "expected uint8"), (None, "expected uint8")],
+)
+def test_what_is_no_array_is_no_image(gaussian, image, said):
+    with pytest.raises(errors.InvalidImage, match=said):
+        psc_core.encode(image, gaussian, SMALL)
+
+
 def test_scalars_of_numpy_are_those_of_python(gaussian):
     image, fields = photograph("coffee", 20, 12), {"tiers": 2, "step": 2.5, "law": "gauss", "samples": 3}
     given = {"tiers": np.int64(2), "step": np.float32(2.5), "law": np.str_("gauss"), "samples": np.uint8(3)}
