@@ -67,7 +67,7 @@ def request_of(
     )
 
 
-_MAX_PIXELS = f"Refuse an image whose header declares more.  [default: {MAX_PIXELS}]"
+_MAX_PIXELS = f"Cap on an image's pixels.  [default: {MAX_PIXELS}]"
 request_options = options_of(
     click.option(
         "--profile", metavar="NAME", help=f"archive, paper, paper-latent, diffc.  [default: {DEFAULT_PROFILE}]"
