@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 
+from psc_core.archive.canvases import Piece
+from psc_core.archive.mosaic import Mosaic
 from psc_core.batching import Work, alike, batches, held, joint, multiple, work_of
 from psc_core.canvas import Canvas, pad_to_multiple
 from psc_core.codecs import Canvases
@@ -23,12 +25,10 @@ from psc_core.fitted import fitted
 from psc_core.inputs import checked_conditions, checked_image, checked_quality, checked_rate, checked_seed
 from psc_core.memory import fitting, in_halves
 from psc_core.metrics import SSIM_SIDE, ssim
-from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile, get_profile
 from psc_core.replayed import as_coded, blank, coder, paste, pieces, replaying
 from psc_core.sides import EncoderSide
-from psc_core.structured import Piece
 
 
 def encode(

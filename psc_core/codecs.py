@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from psc_core.archive.canvases import Piece, StructuredCanvases
 from psc_core.canvas import Canvas
 from psc_core.diffc.canvases import DiffCCanvases
+from psc_core.paper.canvases import PublishedCanvases
 from psc_core.priors.base import Prior
-from psc_core.published import PublishedCanvases
 from psc_core.sides import Side
-from psc_core.structured import Piece, StructuredCanvases
 
 
 class Canvases(Protocol):

@@ -8,6 +8,8 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 
+from psc_core.archive.canvases import Piece
+from psc_core.archive.mosaic import Mosaic
 from psc_core.batching import Work, batches, held, joint, padded, work_of
 from psc_core.canvas import Canvas
 from psc_core.codecs import CODECS, Canvases, JointCanvases
@@ -16,11 +18,9 @@ from psc_core.coding.header import SharedHeader
 from psc_core.decodable import check_decodable
 from psc_core.errors import OutOfMemory, StateGone, StateMismatch
 from psc_core.memory import tried
-from psc_core.mosaic import Mosaic
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile, Profile
 from psc_core.sides import DecoderSide
-from psc_core.structured import Piece
 
 
 class Replayed(NamedTuple):

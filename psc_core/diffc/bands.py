@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from psc_core.exact import fixed
-from psc_core.variance import initial_variance
+from psc_core.spectrum import initial_variance
 from psc_core.windows import WindowBasis
 
 _RINGS = (0, 1, 2, 3, 5, 8, 12, 18, 26)

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from psc_core.exact import fixed, noise
-from psc_core.measurements import DenseMeasurements
+from psc_core.paper.canvases import PublishedCanvases
+from psc_core.paper.measurements import DenseMeasurements
+from psc_core.paper.sensing import adasense_rows
 from psc_core.priors.gaussian import GaussianPrior, sample_image
 from psc_core.profiles import get_profile
-from psc_core.published import PublishedCanvases
 from psc_core.samplers.ddpm import projected_ddpm
 from psc_core.samplers.ddrm import ddrm
 from psc_core.samplers.pigdm import pigdm
 from psc_core.samplers.schedule import karras
-from psc_core.sensing import adasense_rows
 from psc_core.sides import EncoderSide
 
 SIDE = 8

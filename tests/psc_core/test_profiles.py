@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import psc_core
 from psc_core.errors import InvalidProfile
 from psc_core.exact.guard import ExactGuard
+from psc_core.paper.sensing import adasense_rows
 from psc_core.profiles import ArchiveProfile, get_profile
-from psc_core.sensing import adasense_rows
 from tests.psc_core.photographs import photograph
 
 NAN, INF = float("nan"), float("inf")

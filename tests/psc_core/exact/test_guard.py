@@ -102,11 +102,11 @@ def test_what_is_planted_is_caught(planted, words):
 
 
 def test_a_violation_inside_a_stage_is_caught(monkeypatch):
-    from psc_core import structured
+    from psc_core.archive import canvases
 
     prior = psc_core.load_prior("gaussian", device="cpu")
     profile = psc_core.get_profile("archive", **SMALL["archive"])
-    monkeypatch.setattr(structured, "_image_mean", lambda samples: samples.mean(dim=1))
+    monkeypatch.setattr(canvases, "_image_mean", lambda samples: samples.mean(dim=1))
     with pytest.raises(NotExact, match="mean"), ExactGuard():
         psc_core.encode(photograph("coffee", 16, 16), prior, profile)
 

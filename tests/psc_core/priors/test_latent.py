@@ -112,7 +112,7 @@ def test_perceptual_restoration_ends_without_guidance(prior, monkeypatch):
         return pigdm(denoise, lambda x: pulled.append(1) or pull(x), *others, **options)
 
     stream = psc_core.encode(IMAGE, prior, PAPER)
-    monkeypatch.setattr("psc_core.published.pigdm", watched)
+    monkeypatch.setattr("psc_core.paper.canvases.pigdm", watched)
     assert psc_core.decode(stream, prior, restore="perceptual").shape == IMAGE.shape
     assert len(pulled) == 7 - 5
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import psc_core
-from psc_core.lapped import LappedBasis
-from psc_core.neighbours import _LAW, first_mean, first_variance
-from psc_core.surroundings import PHASES, phase_of
-from psc_core.variance import initial_variance
+from psc_core.archive.lapped import LappedBasis
+from psc_core.archive.neighbours import _LAW, first_mean, first_variance
+from psc_core.archive.surroundings import PHASES, phase_of
+from psc_core.spectrum import initial_variance
 from tests.psc_core.photographs import photograph
 
 
@@ -96,6 +96,6 @@ def test_a_photograph_costs_less_with_its_neighbours(monkeypatch):
     prior, image = psc_core.load_prior("photo", device="cpu"), photograph("astronaut", 96, 96)
     profile = psc_core.get_profile("archive", tiers=1, samples=2, first_steps=1, window=16)
     told = len(psc_core.encode(image, prior, profile).tiers[0].data)
-    monkeypatch.setattr("psc_core.structured.first_mean", lambda values, basis: np.zeros_like(values))
-    monkeypatch.setattr("psc_core.structured.first_variance", partial(initial_variance, law=_LAW))
+    monkeypatch.setattr("psc_core.archive.canvases.first_mean", lambda values, basis: np.zeros_like(values))
+    monkeypatch.setattr("psc_core.archive.canvases.first_variance", partial(initial_variance, law=_LAW))
     assert told < 0.97 * len(psc_core.encode(image, prior, profile).tiers[0].data)

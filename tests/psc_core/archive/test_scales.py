@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from psc_core.scales import SCALES, fitting, scale_of
+from psc_core.archive.scales import SCALES, fitting, scale_of
 
 
 @pytest.mark.parametrize("index", range(2, 14))

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psc_core.archive.quantizer import BINS, Quantizer
 from psc_core.profiles import get_profile
-from psc_core.quantizer import BINS, Quantizer
 
 NUMBERS = st.floats(-1e6, 1e6)
 

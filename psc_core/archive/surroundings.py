@@ -11,9 +11,9 @@ from functools import cache
 
 import numpy as np
 
-from psc_core.cells import SIGNIFICANT
+from psc_core.archive.cells import SIGNIFICANT
+from psc_core.archive.lapped import LappedBasis
 from psc_core.exact import transcendental
-from psc_core.lapped import LappedBasis
 
 PHASES = 7
 """Three of window means, four of the other frequencies."""

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psc_core.lapped import LappedBasis, lap_matrix
+from psc_core.archive.lapped import LappedBasis, lap_matrix
 from psc_core.windows import WindowBasis
 from tests.psc_core.photographs import photograph
 

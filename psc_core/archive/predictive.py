@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psc_core.cells import SIGNIFICANT, ZERO, Cells
+from psc_core.archive.cells import SIGNIFICANT, ZERO, Cells
+from psc_core.archive.laws import bin_weights, cumulative
+from psc_core.archive.quantizer import BINS, Quantizer
+from psc_core.archive.scales import CLASSES, ScaleIndices, fitting
+from psc_core.archive.surroundings import PHASES, Surroundings, clustering, phase_of
+from psc_core.archive.variance import band_of
 from psc_core.coding.elias_gamma import exchange_gamma
-from psc_core.coding.predictive import bin_weights, cumulative
 from psc_core.exact import fixed
 from psc_core.profiles import ArchiveProfile
-from psc_core.quantizer import BINS, Quantizer
-from psc_core.scales import CLASSES, ScaleIndices, fitting
 from psc_core.sides import Side
-from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
-from psc_core.variance import band_of
 
 _GRID = 2.0**fixed.PIXEL_BITS
 _GEOMETRIC = np.array([1 << (31 - k) for k in range(32)], dtype=np.int64)

@@ -11,20 +11,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from psc_core.archive.cells import Cells
+from psc_core.archive.flips import seen_flipped
+from psc_core.archive.lapped import LappedBasis
+from psc_core.archive.neighbours import first_mean, first_variance
+from psc_core.archive.predictive import PredictiveCoder
+from psc_core.archive.variance import posterior_variance
 from psc_core.canvas import Canvas
-from psc_core.cells import Cells
 from psc_core.exact import fixed, noise
-from psc_core.flips import seen_flipped
-from psc_core.lapped import LappedBasis
-from psc_core.neighbours import first_mean, first_variance
-from psc_core.predictive import PredictiveCoder
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import Noise, ddrm
 from psc_core.samplers.schedule import karras
 from psc_core.sides import Side
 from psc_core.state import state_hash
-from psc_core.variance import posterior_variance
 
 _SENSING, RESTORING = range(2)
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from psc_core.archive.canvases import RESTORING, Drawing, Piece, restoration
+from psc_core.archive.flips import flipped
 from psc_core.canvas import Canvas, reflected
 from psc_core.exact import fixed
 from psc_core.exact.noise import NoiseKey, normal
-from psc_core.flips import flipped
 from psc_core.priors.base import Prior
 from psc_core.profiles import ArchiveProfile
 from psc_core.samplers.ddrm import descend, first, levels
-from psc_core.structured import RESTORING, Drawing, Piece, restoration
 
 MARGIN = 32
 """Pixels of the neighbours that the network sees around a canvas."""

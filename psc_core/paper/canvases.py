@@ -10,14 +10,14 @@ from torch import Tensor
 
 from psc_core.coding import float8
 from psc_core.exact import fixed, noise
-from psc_core.measurements import DenseMeasurements, from_value, measure
+from psc_core.paper.measurements import DenseMeasurements, from_value, measure
+from psc_core.paper.sensing import adasense_rows
 from psc_core.priors.base import Prior
 from psc_core.profiles import PaperProfile
 from psc_core.samplers.ddpm import projected_ddpm
 from psc_core.samplers.ddrm import ddrm
 from psc_core.samplers.pigdm import pigdm
 from psc_core.samplers.schedule import karras
-from psc_core.sensing import adasense_rows
 from psc_core.sides import Side
 from psc_core.state import state_hash
 

@@ -7,8 +7,8 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from psc_core.archive.lapped import LappedBasis
 from psc_core.exact import fixed
-from psc_core.lapped import LappedBasis
 
 UNKNOWN, ZERO, SIGNIFICANT = 0, 1, 2
 """Never coded; coded as "near its posterior mean"; coded into a proper bin."""

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from psc_core.cells import SIGNIFICANT, UNKNOWN, ZERO, Cells
-from psc_core.lapped import LappedBasis
-from psc_core.predictive import PredictiveCoder
+from psc_core.archive.cells import SIGNIFICANT, UNKNOWN, ZERO, Cells
+from psc_core.archive.lapped import LappedBasis
+from psc_core.archive.predictive import PredictiveCoder
+from psc_core.archive.scales import scale_of
 from psc_core.profiles import get_profile
-from psc_core.scales import scale_of
 from psc_core.sides import DecoderSide, EncoderSide
 
 SIDE = 32

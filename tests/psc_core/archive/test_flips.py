@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import psc_core
-from psc_core.flips import flipped, seen_flipped
-from psc_core.structured import Drawing, StructuredCanvases, restoration
+from psc_core.archive.canvases import Drawing, StructuredCanvases, restoration
+from psc_core.archive.flips import flipped, seen_flipped
 from tests.psc_core.photographs import photograph, psnr
 
 RAMP = torch.arange(12.0).view(1, 3, 4)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psc_core.lapped import LappedBasis
-from psc_core.variance import Law, initial_variance
+from psc_core.archive.lapped import LappedBasis
+from psc_core.spectrum import Law, initial_variance
 
 _LAW: Law = ((606.0, 32.0, 2.15), (50.0, 0.7, 2.2), (22.0, 0.44, 2.25))
 """Variances of windows without neighbours."""

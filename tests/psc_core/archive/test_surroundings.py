@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psc_core.cells import SIGNIFICANT, UNKNOWN, ZERO
-from psc_core.lapped import LappedBasis
-from psc_core.surroundings import PHASES, Surroundings, clustering, phase_of
+from psc_core.archive.cells import SIGNIFICANT, UNKNOWN, ZERO
+from psc_core.archive.lapped import LappedBasis
+from psc_core.archive.surroundings import PHASES, Surroundings, clustering, phase_of
 
 
 def basis(down: int = 2, across: int = 3, window: int = 8) -> LappedBasis:

@@ -7,7 +7,7 @@ import pytest
 
 import psc_core
 from psc_core import batching, codec, codecs
-from psc_core.structured import Drawing
+from psc_core.archive.canvases import Drawing
 from tests.psc_core.photographs import photograph
 
 PROFILE = psc_core.get_profile("archive", tiers=3, canvas=64, window=16, restore_samples=4, restore_steps=4)

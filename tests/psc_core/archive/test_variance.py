@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psc_core.lapped import LappedBasis
-from psc_core.variance import band_of, posterior_variance
+from psc_core.archive.lapped import LappedBasis
+from psc_core.archive.variance import band_of, posterior_variance
 
 WINDOW = 32
 

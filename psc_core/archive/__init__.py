@@ -1,0 +1,1 @@
+"""Structured PSC, the default profile: many coefficients of a lapped basis measured at once, where samples disagree."""
