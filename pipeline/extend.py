@@ -35,6 +35,7 @@ from pipeline.results import Result, Tally
 from pipeline.run import DEFAULT_BATCH
 from pipeline.schema import OK
 from pipeline.sources import Item, Source
+from pipeline.standing import standing
 from pipeline.storage import Folder
 from pipeline.telemetry import Meter
 
@@ -129,14 +130,12 @@ class Extender(Encoder):
 
     def _rows(self, plan: Plan, task: Task, items: Sequence[Item], meter: Meter) -> Iterator[dict[str, Any]]:
         low, high = task.probe or (0, len(items))
-        with self._origin.open_part(task.shard) as part:
-            before = part.read(columns=self._origin.columns()).slice(low, high - low)
-        places = [low + i for i, status in enumerate(before["status"].to_pylist()) if status == OK]
-        hashes = dict(enumerate(before["sha256"].to_pylist(), low))
-        encoded = self._encoded(plan, task, items, places, meter, sha256={place: hashes[place] for place in places})
-        for batch in before.to_batches(max_chunksize=64):
-            for row in batch.to_pylist():
-                yield _extended(row, next(encoded)) if row["status"] == OK else row
+        with standing(self._origin, task.shard) as part:
+            states, hashes = (part.values(name, low, high) for name in ("status", "sha256"))
+            known = {place: hashes[place] for place, status in states.items() if status == OK}
+            encoded = self._encoded(plan, task, items, list(known), meter, sha256=known)
+            for place, row in part.rows(low, high):
+                yield _extended(row, next(encoded)) if place in known else row
 
 
 def _extended(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pipeline.request import Request
 from pipeline.results import Result, Tally
 from pipeline.run import DEFAULT_BATCH
 from pipeline.sources import Item, Source
+from pipeline.standing import standing
 from pipeline.telemetry import Meter
 
 
@@ -104,13 +105,10 @@ class Retrier(Encoder):
 
     def _rows(self, plan: Plan, task: Task, items: Sequence[Item], meter: Meter) -> Iterator[dict[str, Any]]:
         low, high = task.probe or (0, len(items))
-        names = Dataset(self._target, plan, (task.shard,))
-        with names.open_part(task.shard) as part:
-            before = part.read(columns=names.columns()).slice(low, high - low)
-        failed = [low + i for i, status in enumerate(before["status"].to_pylist()) if status in self._wanted]
-        asked = set(failed)
-        items = [self._source.now(item) if place in asked else item for place, item in enumerate(items)]
-        encoded = self._encoded(plan, task, items, failed, meter)
-        for batch in before.to_batches(max_chunksize=64):
-            for row in batch.to_pylist():
-                yield next(encoded) if row["status"] in self._wanted else row
+        with standing(Dataset(self._target, plan, (task.shard,)), task.shard) as part:
+            states = part.values("status", low, high)
+            asked = {place for place, status in states.items() if status in self._wanted}
+            items = [self._source.now(item) if place in asked else item for place, item in enumerate(items)]
+            encoded = self._encoded(plan, task, items, sorted(asked), meter)
+            for place, row in part.rows(low, high):
+                yield next(encoded) if place in asked else row
