@@ -15,7 +15,7 @@ from pipeline import plan as planning
 from pipeline.audit import verify
 from pipeline.clean import clean
 from pipeline.dataset import Dataset
-from pipeline.errors import JobFailed, SourceNotFound
+from pipeline.errors import BadRequest, JobFailed, SourceNotFound
 from pipeline.extend import extend
 from pipeline.rates import truncate
 from pipeline.reach import StoreRefuses
@@ -94,8 +94,13 @@ def test_a_whole_life(ray_session, proxy, codec, source, tmp_path):
     found = catalog.query("s3://psc/small", "select count(*) as n, min(status) as s from images where status = 'ok'")
     assert found.to_pylist() == [{"n": 20, "s": "ok"}]
     assert decompress("s3://psc/small", "s3://psc/pictures", codec=codec, workers=2).written == 20
-    assert len(Folder.at("s3://psc/pictures").names()) == 20
+    assert len(fsspec.filesystem("s3").glob("s3://psc/pictures/*.png")) == 20
     assert decompress("s3://psc/small", "s3://psc/rows", codec=codec, format="parquet").written == 20
+    for out, format in (("pictures", "png"), ("rows", "parquet")):
+        again = decompress("s3://psc/small", f"s3://psc/{out}", codec=codec, format=format, resume=True)
+        assert (again.written, again.kept) == (0, 20)
+        with pytest.raises(BadRequest, match="already"):
+            decompress("s3://psc/small", f"s3://psc/{out}", codec=codec, format=format)
     extend("s3://psc/small", "s3://psc/again", source="s3://psc/src", tier=3, codec=codec, workers=2)
     assert table("s3://psc/again").equals(table("s3://psc/ds"))
     Folder.at("s3://psc/src").put("broken.jpg", (source / "img0000.png").read_bytes())
