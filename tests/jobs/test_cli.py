@@ -49,7 +49,11 @@ def test_truncate_export_info(capfd, dataset, tmp_path):
     assert "cuts" not in out
     code, out, _ = psc(capfd, "info", tmp_path / "psc" / "img0001.psc", "--json")
     assert [tier["cuts"] for tier in last_json(out)["tiers"]] == [[tier["bytes"]] for tier in last_json(out)["tiers"]]
-    code, out, _ = psc(capfd, "export", tmp_path / "t", tmp_path / "psc", "--ids", "img0000.png")
+    again = ["export", tmp_path / "t", tmp_path / "psc", "--ids", "img0000.png"]
+    code, out, err = psc(capfd, *again)
+    assert (code, out) == (2, "")
+    assert "img0000.psc already: add --overwrite" in err
+    code, out, _ = psc(capfd, *again, "--overwrite")
     assert out.startswith("wrote 1 file to ")
     ids = tmp_path / "ids.txt"
     ids.write_text("img0002.png\nimg0003.png\n")
