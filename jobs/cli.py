@@ -53,8 +53,8 @@ _BENCHES = {
     "latent": ("bench_latent", "Stable Diffusion's networks at full size, exact beside float."),
 }
 _EXIT_STATUS = (
-    "0 all well; 1 done, but some inputs failed, or the job broke off; 2 nothing done: wrong use, or refused; "
-    "130 stopped by Ctrl-C after draining: --resume goes on."
+    "0 all well; 1 some inputs failed, or it broke off; 2 nothing done: wrong use, or refused; 130 stopped by Ctrl-C "
+    "after draining. --resume goes on."
 )
 
 

@@ -27,28 +27,37 @@ def options_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-_workers_options = options_of(
-    click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one a CPU]"),
+_shares_options = options_of(
     click.option("--worker-cpus", type=float, metavar="N", help="CPUs of each, whether or not any are free yet."),
     click.option("--worker-gpus", type=float, metavar="N", help="GPUs of each, or a share of one, likewise."),
-    click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or this machine]"),
 )
 
 
-def workers_options(command: Callable[..., Any]) -> Any:
-    """Options of a verb that runs on Ray; the command gets ``workers`` and ``address``."""
+def on_ray(alone: str = "this machine") -> Callable[[Callable[..., Any]], Any]:
+    """Options of a verb that runs on Ray, and without an address ``alone``; it gets ``workers`` and ``address``."""
+    options = options_of(
+        click.option("--workers", type=int, metavar="N", help="Actors.  [default: one a GPU, or one a CPU]"),
+        _shares_options,
+        click.option("--address", metavar="RAY", help=f"A Ray cluster.  [default: RAY_ADDRESS, or {alone}]"),
+    )
 
-    @wraps(command)
-    def inner(
-        *args: Any, workers: int | None, worker_cpus: float | None, worker_gpus: float | None, **options: Any
-    ) -> Any:
-        if worker_cpus is None and worker_gpus is None:
-            return command(*args, workers=workers, **options)
-        from pipeline.cluster import Workers
+    def decorate(command: Callable[..., Any]) -> Any:
+        @wraps(command)
+        def inner(
+            *args: Any, workers: int | None, worker_cpus: float | None, worker_gpus: float | None, **others: Any
+        ) -> Any:
+            if worker_cpus is None and worker_gpus is None:
+                return command(*args, workers=workers, **others)
+            from pipeline.cluster import Workers
 
-        return command(*args, workers=Workers(workers, worker_cpus, worker_gpus), **options)
+            return command(*args, workers=Workers(workers, worker_cpus, worker_gpus), **others)
 
-    return _workers_options(inner)
+        return options(inner)
+
+    return decorate
+
+
+workers_options = on_ray()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="End stdout with one JSON object.")

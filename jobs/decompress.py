@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.console import beginning, draining, exit_with, json_option, out_json, read_ids
+from jobs.console import beginning, draining, exit_with, json_option, on_ray, out_json, read_ids
 from jobs.progress import counting
 from jobs.words import counted
 from psc_core.profiles import RESTORATIONS
@@ -43,8 +43,7 @@ def decompress(source: str, out: str, **options) -> Restored:
     help="Of the pictures; png and webp are lossless. parquet: files of rows with a PNG each.",
 )
 @click.option("--prior", metavar="PRIOR", help="Where the prior is, if not under its own name.")
-@click.option("--workers", type=int, metavar="N", help="Ray actors.")
-@click.option("--address", metavar="RAY", help="A Ray cluster.  [default: RAY_ADDRESS, or none: in this process]")
+@on_ray(alone="none: in this process")
 @click.option("--resume", is_flag=True, help="Go on: pictures that are in OUT are not decoded again.")
 @click.option("--overwrite", is_flag=True, help="Replace pictures of an earlier run. Nothing else is ever replaced.")
 @json_option
