@@ -14,6 +14,7 @@ from torch import Tensor
 from psc_core.exact.unet import ExactUNet, embedding_settings
 from psc_core.priors.base import Prior
 from psc_core.priors.parts import hash_weights, load_network
+from psc_core.priors.plain_unet import read_plain_unet
 
 
 class UNetPrior(Prior):
@@ -23,7 +24,7 @@ class UNetPrior(Prior):
         """folder: of the UNet's config.json and weights. about: what else decides the result, for the fingerprint."""
         self.name, self.arithmetic, self.device = name, arithmetic, torch.device(device)
         self._folder = folder
-        model = self._load()
+        model = self._load() if arithmetic == "float" else self._layers()
         self.parameters = sum(p.numel() for p in model.parameters())
         self._net: Any = ExactUNet(model, self.device) if arithmetic == "exact" else model
         self.fingerprint = self._fingerprint(about)
@@ -45,6 +46,10 @@ class UNetPrior(Prior):
     def _load(self) -> Any:
         """The float32 network."""
         return load_network(self._folder, "UNet2DModel")
+
+    def _layers(self) -> Any:
+        """Its layers, of which the exact network is made."""
+        return read_plain_unet(self._folder) or self._load()
 
     @property
     def backend(self) -> str:
