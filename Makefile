@@ -18,7 +18,7 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 
 # Modules are compiled when they are first imported: compiling the packages whole takes longer than all imports do.
-$(READY): pyproject.toml constraints.txt $(wildcard setup.py)
+$(READY): pyproject.toml constraints.txt $(wildcard setup.py psc_core/exact/kernels/*)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $@

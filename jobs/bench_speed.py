@@ -15,7 +15,7 @@ import click
 
 from jobs.console import json_option, out_json, table
 
-VNNI = ("native", "native_avx512vnni", "native_avxvnni")
+VNNI = ("native", "native_amx", "native_avx512vnni", "native_avxvnni")
 MACHINES: dict[str, dict[str, str]] = {
     "as it is": {},
     "without VNNI": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},

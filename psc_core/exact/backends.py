@@ -9,7 +9,7 @@ import torch
 
 from psc_core.errors import PscError
 from psc_core.exact.integers import ACTIVATION_MAX, WEIGHT_MAX, Backend, QuantizedWeight, TorchQuantized
-from psc_core.exact.native import Native, NativeAvx2, NativeAvx512Vnni, NativeAvxVnni, NativePortable
+from psc_core.exact.native import Native, NativeAmx, NativeAvx2, NativeAvx512Vnni, NativeAvxVnni, NativePortable
 from psc_core.exact.torch_backends import BFloat16MM, Float32MM, IntMM
 
 VARIABLE = "PSC_EXACT_BACKEND"
@@ -143,6 +143,7 @@ _CPU: dict[str, type] = {
     "native": Native,
     "int_mm": IntMM,
     "float32": Float32MM,
+    "native_amx": NativeAmx,
     "native_avx512vnni": NativeAvx512Vnni,
     "native_avxvnni": NativeAvxVnni,
     "native_avx2": NativeAvx2,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 LIBRARY = Path(__file__).with_name("_native.so")
-LEVELS = {"portable": 0, "avx2": 1, "avxvnni": 2, "avx512vnni": 3}
+LEVELS = {"portable": 0, "avx2": 1, "avxvnni": 2, "avx512vnni": 3, "amx": 4}
 """Instruction sets that have kernels of their own, slowest first."""
 
 
@@ -60,6 +60,8 @@ _SIGNATURES = {
     "psc_supports": [c_int],
     "psc_lanes": [c_int],
     "psc_word": [c_int],
+    "psc_group": [c_int],
+    "psc_run": [c_int],
     "psc_ranges": [c_int, c_void_p, c_long, c_long, c_void_p, c_int],
     "psc_quantize": [c_int, POINTER(Source), POINTER(Padded), POINTER(Padded), c_int],
     "psc_norm_quantize": [c_int, POINTER(Source), POINTER(Norm), POINTER(Padded), c_int],
@@ -71,11 +73,13 @@ _SIGNATURES = {
 
 @cache
 def library() -> ctypes.CDLL:
-    """The kernels. Raises OSError if they were not built.
+    """The kernels. Raises OSError if they were not built, or built from older sources.
 
     torch is imported by now, so that its OpenMP runtime and its threads are the ones that the kernels find.
     """
     lib = ctypes.CDLL(str(LIBRARY))
+    if missing := [name for name in _SIGNATURES if not hasattr(lib, name)]:
+        raise OSError(f"{LIBRARY} has no {missing[0]}: it was built from older sources, install again")
     for name, types in _SIGNATURES.items():
         getattr(lib, name).argtypes = types
     return lib

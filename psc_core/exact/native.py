@@ -15,6 +15,8 @@ from psc_core.exact.torch_backends import Float32MM
 
 _MOST_PADDING, _MOST_STRIDE = 1, 4
 """What the padded buffers have room for; wider convolutions go through torch."""
+_MOST_TOGETHER, _MOST_READ = 16, 64
+"""Output pixels of a group and bytes of a load, at the level where they are most."""
 
 
 class Parts(NamedTuple):
@@ -63,6 +65,7 @@ class Native:
         if not self._lib.psc_supports(self.level):
             raise NotImplementedError(f"{self.name}: this CPU has no such instructions")
         self._lanes, self._word = self._lib.psc_lanes(self.level), self._lib.psc_word(self.level)
+        self._group, self._run = self._lib.psc_group(self.level), self._lib.psc_run(self.level)
 
     def __reduce__(self) -> tuple:
         from psc_core.exact.backends import get_backend
@@ -122,7 +125,7 @@ class Native:
         row = (w + 2) * q.pixel
         c = Conv(
             q.codes.data_ptr() + (1 - weight.padding) * (row + q.pixel),
-            *(q.pixel, row, (h + 2) * row, size, weight.stride, outputs, -(-width // 4), height, width),
+            *(q.pixel, row, (h + 2) * row, size, weight.stride, outputs, -(-width // self._group), height, width),
             *(t.data_ptr() for t in (q.scale_N, q.zero_N, packed.ints, packed.sums, packed.scale, bias)),
             None if residual is None else residual.data_ptr(),
             *(out.data_ptr(), ends.data_ptr()),
@@ -134,12 +137,12 @@ class Native:
         return Float32MM().bmm(a_BMK, b_BKN)
 
     def _packed(self, weight: QuantizedWeight) -> _Packed:
-        key = f"native {self._lanes} {self._word}"
+        key = f"native {self._lanes} {self._word} {self._run}"
         found = weight.packed.get(key)
         if found is None:
             sums = weight.ints_OKKI.to(torch.int32).sum(dim=(1, 2, 3), dtype=torch.int32)
             rows = (_whole(t, self._lanes) for t in (sums, weight.scale_O, weight.bias_O))
-            found = weight.packed[key] = _Packed(_pack(weight.ints_OKKI, self._lanes, self._word), *rows)
+            found = weight.packed[key] = _Packed(_pack(weight.ints_OKKI, self._lanes, self._word, self._run), *rows)
         return found
 
     def _source(self, x: Tensor | Parts) -> tuple[Source, tuple[int, int, int, int], Any]:
@@ -168,6 +171,10 @@ class Native:
         zero = torch.empty(n, dtype=torch.int32, device="cpu")
         out = NativeQuantized(codes, scale, zero, shape, pixel, self._word)
         return out, Padded(codes.data_ptr(), scale.data_ptr(), zero.data_ptr(), pixel)
+
+
+class NativeAmx(Native):
+    name, wanted = "native_amx", "amx"
 
 
 class NativeAvx512Vnni(Native):
@@ -213,13 +220,14 @@ def _recall(x: Tensor) -> Tensor | None:
     return ends if version is not None and version == x._version else None
 
 
-def _pack(ints_OKKI: Tensor, lanes: int, word: int) -> Tensor:
-    """[O / lanes][K][K][I / word][lanes][word], zero-padded; int8 for words of 4, else int16."""
+def _pack(ints_OKKI: Tensor, lanes: int, word: int, run: int) -> Tensor:
+    """[O / lanes][K][K I / word][lanes][word], zero-padded, the third to whole runs; words of 4 int8, of 2 int16."""
     o, k, _, i = ints_OKKI.shape
     grown = torch.zeros(-(-o // lanes) * lanes, k, k, -(-i // word) * word, dtype=torch.int16, device="cpu")
     grown[:o, :, :, :i] = ints_OKKI
-    view = grown.view(-1, lanes, k, k, grown.shape[3] // word, word).permute(0, 2, 3, 4, 1, 5)
-    return view.to(torch.int8 if word == 4 else torch.int16).contiguous()
+    view = grown.view(-1, lanes, k, k * grown.shape[3] // word, word).permute(0, 2, 3, 1, 4)
+    whole = torch.nn.functional.pad(view, (0, 0, 0, 0, 0, -view.shape[2] % run))
+    return whole.to(torch.int8 if word == 4 else torch.int16).contiguous()
 
 
 def _whole(x_O: Tensor, lanes: int) -> Tensor:
@@ -233,5 +241,6 @@ def _floats(*shape: int) -> Tensor:
 
 
 def _bytes(n: int, h: int, w: int, pixel: int) -> Tensor:
-    """Room for padded codes, and for what a group of four pixels may read past the last row."""
-    return torch.empty(n * (h + 2) * (w + 2) * pixel + 4 * _MOST_STRIDE * pixel, dtype=torch.uint8, device="cpu")
+    """Room for padded codes, and for what a group of pixels may read past the last row."""
+    slack = _MOST_TOGETHER * _MOST_STRIDE * pixel + _MOST_READ
+    return torch.empty(n * (h + 2) * (w + 2) * pixel + slack, dtype=torch.uint8, device="cpu")

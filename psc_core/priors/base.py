@@ -16,6 +16,8 @@ from psc_core.errors import InvalidCondition
 from psc_core.exact.ambient import undisturbed
 from psc_core.memory import Samples
 
+CACHED_PIXELS = 1 << 17
+"""Pixels of a call on a CPU: of more, what lies between two layers leaves the caches (measured: a third slower)."""
 _COUNTING = Lock()
 
 
@@ -124,7 +126,8 @@ class Prior(ABC):
     def _samples(self) -> Samples:
         if "samples" not in self.shared:
             exact = self.arithmetic == "exact"
-            self.shared["samples"] = Samples(self.device, self.pixels_per_call, free_to_grow=exact)
+            most = self.pixels_per_call if self.device.type == "cuda" else min(self.pixels_per_call, CACHED_PIXELS)
+            self.shared["samples"] = Samples(self.device, most, free_to_grow=exact)
         return self.shared["samples"]
 
     def denoise_differentiably(self, x_NCHW: Tensor, sigma: float) -> Tensor:

@@ -6,7 +6,7 @@
 void psc_conv(int level, const Conv *c, long samples, int threads) {
     const Level *at = psc_at(level);
     /* Multiples of every tile's groups; enough pieces to share, large enough to use the cached weights well. */
-    long total = samples * c->rows * c->groups_row, most = 96, piece = total / (4 * threads) / 6 * 6;
+    long total = samples * c->rows * c->groups_row, most = 384 / at->group, piece = total / (4 * threads) / 6 * 6;
     piece = piece < 6 ? 6 : piece > most ? most : piece;
     memset(c->range, 0, 2 * samples * sizeof(float));
 #pragma omp parallel for num_threads(threads) schedule(dynamic)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PORTABLE, AVX2, AVXVNNI, AVX512VNNI, LEVELS, PARTS = 2, NORM_MAX = 2047, PIECES = 8 };
+enum { PORTABLE, AVX2, AVXVNNI, AVX512VNNI, AMX, LEVELS, PARTS = 2, NORM_MAX = 2047, PIECES = 8 };
 
 typedef struct { /* float32 (N, H, W, C), the channels in one or two tensors */
     const float *x[PARTS], *range[PARTS]; /* range: [N][2], smallest and largest, zero included */
@@ -41,6 +41,7 @@ int psc_supports(int level) {
     case AVX512VNNI:
         return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    case AMX: return psc_supports(AVX512VNNI) && psc_tiles_granted();
     }
 #endif
     return level == PORTABLE;
@@ -51,6 +52,7 @@ const Level *psc_at(int level) {
     if (level == AVX2) return &psc_avx2;
     if (level == AVXVNNI) return &psc_avxvnni;
     if (level == AVX512VNNI) return &psc_avx512vnni;
+    if (level == AMX) return &psc_amx;
 #endif
     (void)level;
     return &psc_portable;
@@ -58,6 +60,8 @@ const Level *psc_at(int level) {
 
 int psc_lanes(int level) { return psc_at(level)->lanes; }
 int psc_word(int level) { return psc_at(level)->word; }
+int psc_group(int level) { return psc_at(level)->group; }
+int psc_run(int level) { return psc_at(level)->run; }
 
 /* ---- ranges ---- */
 

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { GROUP = 4 /* neighbouring output pixels that a tile handles together */, SIGMOID_MAX = 1023 };
+enum { GROUP = 4 /* neighbouring output pixels that a register tile handles together */, SIGMOID_MAX = 1023 };
 
 /* How codes are made from values: code = round(value factor) + zero; value is about (code - zero) scale. */
 typedef struct {
@@ -36,7 +36,7 @@ typedef struct {
     long groups_row, rows, width;  /* output: groups a row, rows a sample, pixels a row */
     const float *scale;            /* a sample */
     const int32_t *zero;           /* a sample; NULL if the codes have lost theirs */
-    const uint8_t *weights;        /* [blocks][kernel][kernel][words a pixel][lanes][4 bytes] */
+    const uint8_t *weights;        /* [blocks][kernel][kernel x words a pixel, in whole runs][lanes][4 bytes] */
     const int32_t *weight_sums;    /* per-output parameters are padded to whole blocks */
     const float *weight_scale, *bias, *residual;
     float *out;
@@ -46,6 +46,8 @@ typedef struct {
 typedef struct {
     int lanes; /* output channels a block */
     int word;  /* input channels a 32-bit word: 4 (uint8 codes) or 2 (int16, their zero subtracted) */
+    int group; /* neighbouring output pixels that go together, at most */
+    int run;   /* a kernel's row of weights is padded with zeros to whole runs of so many words */
     /* smallest and largest, merged into range[2] */
     void (*range)(const float *x, long count, float *range);
     /* a channel: sum of t, of t^2 (t = round(x factor)), smallest and largest x; added to what is there */
@@ -61,8 +63,11 @@ typedef struct {
     void (*normal)(uint32_t first, long blocks, const uint32_t *fixed, const uint32_t *key, const float *table, float *out);
 } Level;
 
-extern const Level psc_portable, psc_avx2, psc_avxvnni, psc_avx512vnni;
+extern const Level psc_portable, psc_avx2, psc_avxvnni, psc_avx512vnni, psc_amx;
 const Level *psc_at(int level);
+
+/* Whether this CPU has tiles of bytes, and the system lets this process use them from now on. */
+int psc_tiles_granted(void);
 
 /* Merge into a range that other threads merge into as well. */
 void psc_merge_range(float *range, float low, float high);

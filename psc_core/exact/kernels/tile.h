@@ -1,41 +1,5 @@
 /* Convolution in register tiles: G groups of GROUP neighbouring pixels times B blocks of LANES output channels. */
-#include "passes.h"
-
-enum { SPOTS = 96 /* groups a pass: their activations stay cached while every block of weights passes over them */ };
-
-typedef struct { /* a group of output pixels */
-    const uint8_t *codes;
-    long pixel, sample;
-    int count;
-} Spot;
-
-typedef struct {
-    vf low, high;
-    long sample;
-} Bounds;
-
-static void flush(const Conv *c, Bounds *b) {
-    psc_merge_range(c->range + 2 * b->sample, vf_lowest(b->low), vf_highest(b->high));
-    b->low = b->high = vf_set(0);
-}
-
-/* sum -> float, x (activation scale x weight scale), + bias, + residual */
-INLINE void finish(const Conv *c, const Spot *s, int block, const vi *sums, int step, Bounds *b) {
-    int first = block * LANES, left = c->outputs - first;
-    vf factor = vf_mul(vf_set(c->scale[s->sample]), vf_load(c->weight_scale + first)), bias = vf_load(c->bias + first);
-    vi offset = WORD == 4 ? vi_mul(vi_set(c->zero[s->sample]), vi_load(c->weight_sums + first)) : vi_set(0);
-    long at = s->pixel * c->outputs + first;
-    if (s->sample != b->sample) flush(c, b), b->sample = s->sample;
-#pragma GCC unroll 4
-    for (int p = 0; p < GROUP; p++, at += c->outputs) {
-        if (p >= s->count) return;
-        vf value = vf_mul(vi_float(vi_sub(sums[p * step], offset)), factor);
-        value = vf_add(value, bias);
-        if (c->residual) value = vf_add(value, load_some(c->residual + at, left));
-        b->low = vf_min(b->low, value), b->high = vf_max(b->high, value);
-        left >= LANES ? vf_store(c->out + at, value) : vf_store_first(c->out + at, value, left);
-    }
-}
+#include "groups.h"
 
 INLINE void tile(const Conv *c, const Spot *spots, int many, const uint8_t *w, long size, int block, const int G,
                  const int B, Bounds *bounds) {
@@ -72,7 +36,7 @@ INLINE void tile(const Conv *c, const Spot *spots, int many, const uint8_t *w, l
 #pragma GCC unroll 3
         for (int b = 0; b < B; b++) sums[p][b] = acc[p][b];
     for (int g = 0; g < G && g < many; g++)
-        for (int b = 0; b < B; b++) finish(c, spots + g, block + b, &sums[g * GROUP][b], 3, bounds);
+        for (int b = 0; b < B; b++) finish(c, spots + g, block + b, &sums[g * GROUP][b], 3, GROUP, bounds);
 }
 
 #define TILES(G, B)                                                                                                   \
@@ -91,23 +55,12 @@ static int together(int left) {
     return left % WIDEST == 0 ? WIDEST : 5 - WIDEST;
 }
 
-static int locate(const Conv *c, long first, long last, Spot *spots) {
-    int count = 0;
-    for (long g = first; g < last; g++) {
-        long line = g / c->groups_row, x = g % c->groups_row * GROUP, n = line / c->rows, y = line % c->rows;
-        const uint8_t *codes = c->codes + n * c->sample + y * c->stride * c->row + x * c->stride * c->pixel;
-        int many = c->width - x < GROUP ? (int)(c->width - x) : GROUP;
-        spots[count++] = (Spot){codes, line * c->width + x, n, many};
-    }
-    return count;
-}
-
 static void pass_conv(const Conv *c, long first, long last) {
     int blocks = (c->outputs + LANES - 1) / LANES;
     long size = (long)c->kernel * c->kernel * c->pixel * LANES;
     Spot spots[SPOTS];
     for (; first < last; first += SPOTS) {
-        int count = locate(c, first, first + SPOTS < last ? first + SPOTS : last, spots);
+        int count = locate(c, first, first + SPOTS < last ? first + SPOTS : last, GROUP, spots);
         Bounds bounds = {vf_set(0), vf_set(0), spots[0].sample};
         for (int block = 0, many; block < blocks; block += many) {
             many = together(blocks - block);
@@ -121,5 +74,5 @@ static void pass_conv(const Conv *c, long first, long last) {
 }
 
 #define LEVEL(NAME)                                                                                               \
-    const Level NAME = {LANES,       WORD,        pass_range,  pass_sums, pass_silu_low,                          \
+    const Level NAME = {LANES,       WORD,        GROUP,       1,         pass_range, pass_sums, pass_silu_low,     \
                         pass_codes,  pass_coarse, pass_conv,   pass_normal};

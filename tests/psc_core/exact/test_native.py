@@ -39,7 +39,7 @@ def assert_same_codes(mine, reference):
 @st.composite
 def activations(draw, most_channels=70, channels=None):
     """NHWC values of many magnitudes and signs, some samples constant or zero."""
-    n, h, w = (draw(st.integers(1, most)) for most in (5, 13, 13))
+    n, h, w = (draw(st.integers(1, most)) for most in (5, 13, 40))  # tiles hold up to 16 pixels of a row
     c = channels or draw(st.integers(1, most_channels))
     x = torch.randn(n, h, w, c, generator=torch.Generator().manual_seed(draw(st.integers(0, 2**31))))
     x = x * 10.0 ** draw(st.integers(-6, 6)) + draw(st.sampled_from([0.0, 0.0, 3.0, -40.0]))
@@ -167,6 +167,12 @@ def test_noise(count):
     for row, sample in zip(drawn, (4, 5), strict=True):
         halves = noise.words(key, sample, math.ceil(count / 2)).astype("<u4").view("<u2")[:count]
         assert np.array_equal(row, table[halves])
+
+
+def test_a_library_of_older_sources_is_told(monkeypatch):
+    monkeypatch.setitem(compiled._SIGNATURES, "psc_of_tomorrow", [])
+    with pytest.raises(OSError, match="psc_of_tomorrow: it was built from older sources"):
+        compiled.library.__wrapped__()
 
 
 def test_without_the_library_torch_serves(monkeypatch, tmp_path):
