@@ -108,7 +108,7 @@ def compress(
 def listed(source: Source, request: Request, scratch: Path) -> Listing:
     """The source's items in shards, under their conditions. Raises SourceNotFound if there are none."""
     left_out: list[str] = []
-    items = conditioned(source, request, lambda file: left_out.append(file.id))
+    items = conditioned(source, request.captions, request.labels, lambda file: left_out.append(file.id))
     try:
         listing = planning.list_items(items, scratch)
     except SourceNotFound as error:

@@ -12,7 +12,6 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.inputs.conditions import conditioned
 from pipeline.inputs.images import Rejected, quiet_pillow, read_image
-from pipeline.request import Request
 from pipeline.sources import Item, Source
 
 
@@ -34,8 +33,7 @@ class Photographs:
 
     def items(self) -> list[Item]:
         """Every ``every``-th image from the first, at most ``limit``. Raises :class:`click.UsageError` if none."""
-        request = Request(captions=self.captions, labels=self.labels)
-        found = list(conditioned(Source(self.source), request))[:: self.every][: self.limit]
+        found = list(conditioned(Source(self.source), self.captions, self.labels))[:: self.every][: self.limit]
         if not found:
             raise click.UsageError(f"--images {self.source}: no photographs in it")
         return found

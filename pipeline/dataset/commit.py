@@ -27,6 +27,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pipeline.dataset.parts import check_part, describe_part, file_sha256
 from pipeline.errors import CorruptPart
 from pipeline.stores.storage import Folder
@@ -47,6 +49,12 @@ def part_name(shard: int) -> str:
 
 def marker_name(shard: int) -> str:
     return f"{COMMITS}/{shard:05d}.json"
+
+
+def open_part(folder: Folder, shard: int) -> pq.ParquetFile:
+    """A committed part's file, read in as few and as small ranges as the columns allow."""
+    source = folder.full(part_name(shard)) if folder.is_local else folder.open(part_name(shard))
+    return pq.ParquetFile(source, pre_buffer=True)
 
 
 def shard_of(name: str) -> int | None:

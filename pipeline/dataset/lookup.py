@@ -4,52 +4,51 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset.commit import read_markers
-from pipeline.dataset.plan import reading_items
+from pipeline.dataset.commit import open_part, read_markers
+from pipeline.dataset.plan import Plan, reading_items
 from pipeline.dataset.schema import OK
 from pipeline.errors import CorruptPart, UnknownIds
-
-if TYPE_CHECKING:
-    from pipeline.dataset.reader import Dataset
+from pipeline.stores.storage import Folder
 
 _TOLD = 5
 
 
-def located(opened: Dataset, ids: Collection[str]) -> dict[int, list[str]]:
-    """``ids`` by the shard that they are in. A part is opened only if some input of its shard has no stream.
+def located(folder: Folder, plan: Plan, committed: Collection[int], ids: Collection[str]) -> dict[int, list[str]]:
+    """``ids`` by the shard, of those ``committed``, that they are in. A part is opened only if some input of its shard
+    has no stream.
 
     Raises:
         UnknownIds: some of them are not in the dataset, or have no stream there.
     """
-    planned = _planned(opened, ids)
+    planned = _planned(folder, plan, ids)
     states: dict[str, str] = {}
     found: dict[int, list[str]] = {}
-    candidates = {shard: list(ids) for shard in opened.shards} if planned is None else planned
-    shards = sorted(candidates.keys() & set(opened.shards))
-    for shard, marker in zip(shards, read_markers(opened.folder, shards), strict=True):
+    candidates = {shard: list(ids) for shard in committed} if planned is None else planned
+    shards = sorted(candidates.keys() & set(committed))
+    for shard, marker in zip(shards, read_markers(folder, shards), strict=True):
         if planned is not None and marker["status"].keys() <= {OK}:
             held = dict.fromkeys(candidates[shard], OK)
         else:
-            rows = rows_of(opened, shard, candidates[shard], ["image_id", "status"])
+            rows = rows_of(folder, shard, candidates[shard], ["image_id", "status"])
             held = {row["image_id"]: row["status"] for table in rows for row in table.to_pylist()}
         states |= held
         if fine := [image_id for image_id, status in held.items() if status == OK]:
             found[shard] = fine
-    _check(opened, ids, states)
+    _check(folder, ids, states)
     return found
 
 
-def rows_of(opened: Dataset, shard: int, ids: Collection[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+def rows_of(folder: Folder, shard: int, ids: Collection[str], columns: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of some images in one part, a row group at a time; of one that holds none at most its ids are read."""
     ordered = sorted(ids)
     wanted = pa.array(ordered, pa.string())
-    with opened.open_part(shard) as part:
+    with open_part(folder, shard) as part:
         for group in range(part.num_row_groups):
             if _may_hold(part.metadata.row_group(group), ordered):
                 held = pc.is_in(part.read_row_group(group, columns=["image_id"])["image_id"], value_set=wanted)
@@ -57,22 +56,22 @@ def rows_of(opened: Dataset, shard: int, ids: Collection[str], columns: Sequence
                     yield part.read_row_group(group, columns=list(columns)).filter(held)
 
 
-def _planned(opened: Dataset, ids: Collection[str]) -> dict[int, list[str]] | None:
+def _planned(folder: Folder, plan: Plan, ids: Collection[str]) -> dict[int, list[str]] | None:
     """``ids`` by the shard that they were planned for; None if the dataset has no readable list of its inputs."""
-    if not opened.plan.items_file:
+    if not plan.items_file:
         return None
     try:
-        with reading_items(opened.folder, opened.plan):
-            return _listed(opened, ids)
+        with reading_items(folder, plan):
+            return _listed(folder, plan, ids)
     except CorruptPart:
         return None
 
 
-def _listed(opened: Dataset, ids: Collection[str]) -> dict[int, list[str]]:
+def _listed(folder: Folder, plan: Plan, ids: Collection[str]) -> dict[int, list[str]]:
     ordered = sorted(ids)
     wanted = pa.array(ordered, pa.string())
     found = {}
-    with opened.folder.open(opened.plan.items_file) as file, pq.ParquetFile(file) as items:
+    with folder.open(plan.items_file) as file, pq.ParquetFile(file) as items:
         for shard in range(items.num_row_groups):
             if _may_hold(items.metadata.row_group(shard), ordered):
                 names = items.read_row_group(shard, columns=["id"])["id"]
@@ -90,8 +89,8 @@ def _may_hold(group: Any, ordered: Sequence[str]) -> bool:
     return place < len(ordered) and ordered[place] <= range_of.max
 
 
-def _check(opened: Dataset, ids: Collection[str], states: dict[str, str]) -> None:
+def _check(folder: Folder, ids: Collection[str], states: dict[str, str]) -> None:
     if missing := sorted(i for i in ids if i not in states):
-        raise UnknownIds(f"{opened.folder.url} has no image {', '.join(missing[:_TOLD])}; psc query lists its ids")
+        raise UnknownIds(f"{folder.url} has no image {', '.join(missing[:_TOLD])}; psc query lists its ids")
     if failed := sorted(f"{i} ({states[i]})" for i in ids if states[i] != OK):
         raise UnknownIds(f"these inputs have no stream: {', '.join(failed[:_TOLD])}")

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 import psc_core
-from pipeline.dataset.commit import committed_shards, part_name, read_markers
+from pipeline.dataset.commit import committed_shards, open_part, part_name, read_markers
 from pipeline.dataset.lookup import located, rows_of
 from pipeline.dataset.plan import Plan, read_plan
 from pipeline.dataset.results import Tally
@@ -95,8 +95,7 @@ class Dataset:
 
     def open_part(self, shard: int) -> pq.ParquetFile:
         """One part's file, read in as few and as small ranges as the columns allow."""
-        source = self.folder.full(part_name(shard)) if self.folder.is_local else self.folder.open(part_name(shard))
-        return pq.ParquetFile(source, pre_buffer=True)
+        return open_part(self.folder, shard)
 
     def batches(self, columns: Sequence[str], *, rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """Record batches of some columns, in the order of ids. Of a part one row group is held at a time."""
@@ -112,7 +111,7 @@ class Dataset:
 
     def locate(self, ids: Collection[str]) -> dict[int, list[str]]:
         """``ids`` by shard, from the list of inputs. Raises :class:`UnknownIds` unless all of them have streams."""
-        return located(self, ids)
+        return located(self.folder, self.plan, self.shards, ids)
 
     def streams(
         self,
@@ -139,7 +138,7 @@ class Dataset:
             return
         held = dict.fromkeys(self.shards, ids) if checked else self.locate(ids)
         for shard, some in held.items():
-            for table in rows_of(self, shard, some, columns):
+            for table in rows_of(self.folder, shard, some, columns):
                 yield from self._read(table, payloads)
 
     def _read(self, batch: pa.RecordBatch | pa.Table, payloads: list[str]) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,9 +30,6 @@ from pipeline.stores.storage import open_fs
 from psc_core.coding.condition import checked
 from psc_core.errors import InvalidCondition
 
-if TYPE_CHECKING:
-    from pipeline.request import Request
-
 FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 IDS = ("image_id", "id", "file", "file_name", "filename", "image", "path", "name", "__key__")
 VALUES = {
@@ -42,14 +39,18 @@ VALUES = {
 
 
 def conditioned(
-    source: Source, request: Request, left_out: Callable[[Item], None] = lambda file: None
+    source: Source,
+    captions: str | None = None,
+    labels: str | None = None,
+    left_out: Callable[[Item], None] = lambda file: None,
 ) -> Iterator[Item]:
-    """The source's items, with their prompts or labels if the request gives any; an item may have none. left_out: see
-    :meth:`Source.items`.
+    """The source's items, with their prompts or labels if any are given; an item may have none.
+
+    captions, labels: a file of them, or the name of a column; left_out: see :meth:`Source.items`.
 
     Raises BadRequest if a file of them cannot be read, or is about none of the images.
     """
-    option, given = ("labels", request.labels) if request.labels else ("captions", request.captions)
+    option, given = ("labels", labels) if labels else ("captions", captions)
     items = source.items(left_out)
     if given is None:
         return items

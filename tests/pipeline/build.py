@@ -25,7 +25,7 @@ def plan_dataset(
     request, folder, origin = request or paper(), Folder.at(target), Source(str(source))
     encoder = Encoder(request, origin, folder, codec or FakeCodec(), batch=4, threads=None)
     with tempfile.TemporaryDirectory() as scratch:
-        listing = planning.list_items(conditioned(origin, request), Path(scratch))
+        listing = planning.list_items(conditioned(origin, request.captions, request.labels), Path(scratch))
         plan = planning.freeze(folder, compress_plan(origin, request, encoder.describe(), listing), listing.file)
     return plan, encoder
 

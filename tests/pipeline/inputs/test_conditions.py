@@ -87,16 +87,16 @@ def written(folder, suffix):
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".tsv", ".parquet"])
 def test_files_of_captions(images, tmp_path, suffix):
-    request = asked(captions=str(written(tmp_path, suffix)))
-    found = {item.id: item.condition for item in conditioned(Source(str(images)), request)}
+    items = conditioned(Source(str(images)), captions=str(written(tmp_path, suffix)))
+    found = {item.id: item.condition for item in items}
     assert found == CAPTIONS | {"d.png": None}
 
 
 def test_names_that_look_like_numbers_are_names(images, tmp_path):
     (images / "a.png").rename(images / "000285")
     (tmp_path / "labels.csv").write_text("id,label\n000285,07\n")
-    request = asked(labels=str(tmp_path / "labels.csv"))
-    found = {item.id: item.condition for item in conditioned(Source(str(images)), request)}
+    items = conditioned(Source(str(images)), labels=str(tmp_path / "labels.csv"))
+    found = {item.id: item.condition for item in items}
     assert found["000285"] == 7
 
 
@@ -179,7 +179,7 @@ def test_webdataset_and_files_beside_images(images, tmp_path):
                 tar.addfile(info, io.BytesIO(data))
             (images / name).with_suffix(".txt").write_text(text)
     for source in (tmp_path / "shard.tar", images):
-        items = conditioned(Source(str(source)), asked(captions="txt"))
+        items = conditioned(Source(str(source)), captions="txt")
         found = {item.id.removeprefix("shard.tar/"): item.condition for item in items}
         assert {k: v for k, v in found.items() if v} == CAPTIONS
 
@@ -197,7 +197,7 @@ def test_webdataset_and_files_beside_images(images, tmp_path):
 def test_files_that_say_nothing_are_refused(images, tmp_path, content, words):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(BadRequest, match=words):
-        list(conditioned(Source(str(images)), asked(captions=str(tmp_path / "bad.json"))))
+        list(conditioned(Source(str(images)), captions=str(tmp_path / "bad.json")))
 
 
 def test_wrong_use_is_refused(images, tmp_path):
@@ -208,7 +208,7 @@ def test_wrong_use_is_refused(images, tmp_path):
         (asked(labels=file), "called label, class"),
     ]:
         with pytest.raises(BadRequest, match=words):
-            list(conditioned(Source(str(images)), request))
+            list(conditioned(Source(str(images)), request.captions, request.labels))
     with pytest.raises(BadRequest, match="prompts"):
         asked(captions=file, labels=file).check()
     for request, kind, words in [

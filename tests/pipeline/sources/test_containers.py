@@ -16,7 +16,6 @@ from jobs.console import left_out as said_of
 from pipeline.dataset.reader import Dataset
 from pipeline.errors import CannotUnpack, InputChanged, SourceNotFound
 from pipeline.inputs.conditions import conditioned
-from pipeline.request import Request
 from pipeline.run import compress, plan
 from pipeline.sources import UNOPENED, Source
 from tests.pipeline.build import make_dataset
@@ -157,7 +156,7 @@ def test_conditions_beside_images_pass_what_cannot_be_opened(folder, files):
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     (folder / "one.png").unlink()
-    found = {item.id: item.condition for item in conditioned(Source(str(folder)), Request(captions="txt"))}
+    found = {item.id: item.condition for item in conditioned(Source(str(folder)), captions="txt")}
     assert found["whole.tar/1.png"] == "a cat"
     assert found["packed.tar"] is None
 
