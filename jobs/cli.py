@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _report(error: Exception, as_json: bool) -> int:
     from pipeline.errors import JobFailed
-    from pipeline.reach import error_code, refusal
+    from pipeline.stores.reach import error_code, refusal
     from psc_core.errors import PscError
 
     if os.environ.get("PSC_DEBUG"):

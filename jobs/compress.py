@@ -9,9 +9,9 @@ import click
 from jobs.console import beginning, draining, exit_with, json_option, options_of, out_json, summary, workers_options
 from jobs.progress import tally_bar
 from jobs.words import counted
-from pipeline.images import MAX_PIXELS
+from pipeline.dataset.results import Result
+from pipeline.inputs.images import MAX_PIXELS
 from pipeline.request import DEFAULT_PRIOR, DEFAULT_PROFILE, Request
-from pipeline.results import Result
 
 
 def compress(

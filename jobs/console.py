@@ -12,8 +12,8 @@ import click
 from jobs.words import counted
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
-    from pipeline.results import Result
+    from pipeline.dataset.plan import Plan
+    from pipeline.dataset.results import Result
 
 
 def options_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -48,7 +48,7 @@ def on_ray(alone: str = "this machine") -> Callable[[Callable[..., Any]], Any]:
         ) -> Any:
             if worker_cpus is None and worker_gpus is None:
                 return command(*args, workers=workers, **others)
-            from pipeline.cluster import Workers
+            from pipeline.workers.cluster import Workers
 
             return command(*args, workers=Workers(workers, worker_cpus, worker_gpus), **others)
 

@@ -124,8 +124,8 @@ def _replay(folder: Path) -> None:
     """Every other tier's pictures, each stream replayed once: what ``decompress`` gives at that tier."""
     import psc_core
     from pipeline.codec import Codec
-    from pipeline.dataset import Dataset
-    from pipeline.pictures import picture
+    from pipeline.dataset.reader import Dataset
+    from pipeline.outputs.pictures import picture
     from pipeline.request import Request
 
     opened = Dataset.open(str(folder / "dataset"))

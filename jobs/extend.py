@@ -11,7 +11,7 @@ from jobs.progress import tally_bar
 from jobs.words import counted
 
 if TYPE_CHECKING:
-    from pipeline.results import Result
+    from pipeline.dataset.results import Result
 
 
 def extend(dataset: str, dest: str, *, source: str, tier: int, **options: Any) -> Result:

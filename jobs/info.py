@@ -12,8 +12,8 @@ _NAMES = {"nfe": "network calls"}
 
 
 def info(path: str) -> dict[str, Any]:
-    """What a file or a dataset is; see :func:`pipeline.catalog.info`."""
-    from pipeline import catalog
+    """What a file or a dataset is; see :func:`pipeline.dataset.catalog.info`."""
+    from pipeline.dataset import catalog
 
     return catalog.info(path)
 

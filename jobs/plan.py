@@ -12,7 +12,7 @@ from jobs.console import json_option, left_out, out_json, size_text, table
 from jobs.words import counted
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
+    from pipeline.dataset.plan import Plan
 
 
 def plan(src: str, dataset: str, *, dry_run: bool = False, **options: Any) -> Plan:

@@ -17,7 +17,7 @@ import click
 from jobs.words import clock, counted
 
 if TYPE_CHECKING:
-    from pipeline.results import Tally
+    from pipeline.dataset.results import Tally
 
 PROGRESS_VARIABLE = "PSC_PROGRESS_SECONDS"
 """Environment variable: where stderr is no terminal, say so often on it how far a job is; 0 for never. Where it is set,
@@ -27,7 +27,7 @@ _EVERY = 60.0
 
 
 def progress_line(found: dict[str, Any]) -> str:
-    """Figures of a :class:`pipeline.progress.Progress` in one line."""
+    """Figures of a :class:`pipeline.dataset.progress.Progress` in one line."""
     parts = [f"{found['rows']}/{counted(found['items'], 'image')}"]
     if not found["complete"]:
         rate, eta = found["images_per_second"], found["eta_seconds"]
@@ -145,7 +145,7 @@ class _Pace:
         self._seen = seen
 
     def line(self) -> str:
-        from pipeline.progress import Progress, pace
+        from pipeline.dataset.progress import Progress, pace
 
         seen, commits, now = self._seen, self._commits, time.monotonic()
         if seen is None:

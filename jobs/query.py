@@ -16,8 +16,8 @@ from jobs.console import out_json
 
 
 def query(dataset: str, sql: str) -> Any:
-    """An Arrow table; see :func:`pipeline.catalog.query`."""
-    from pipeline import catalog
+    """An Arrow table; see :func:`pipeline.dataset.catalog.query`."""
+    from pipeline.dataset import catalog
 
     return catalog.query(dataset, sql)
 
@@ -52,7 +52,7 @@ def command(dataset: str, sql: str, form: str, out: str | None, as_json: bool) -
         raise click.UsageError("--format parquet needs --out FILE")
     if as_json and (out is not None or form != "table"):
         raise click.UsageError("--json prints all rows on stdout: leave out --out and --format, or --json")
-    from pipeline import catalog
+    from pipeline.dataset import catalog
 
     with catalog.answer(dataset, sql) as (schema, batches):
         if as_json or form in NAMED:

@@ -36,10 +36,10 @@ def report(
         NotADataset, BadRequest, TargetNotWritable, SourceNotFound, PriorNotFound, WrongPrior: nothing was written.
     """
     from jobs.page import render
-    from pipeline.catalog import info
-    from pipeline.dataset import Dataset
-    from pipeline.figures import figures
-    from pipeline.gallery import gallery
+    from pipeline.dataset.catalog import info
+    from pipeline.dataset.figures import figures
+    from pipeline.dataset.reader import Dataset
+    from pipeline.outputs.gallery import gallery
     from pipeline.sources import Source
 
     folder, name = _target(out, images)
@@ -70,7 +70,7 @@ def report(
 def _target(out: str, images: int) -> tuple[Any, str]:
     """The folder and the name of the page. Raises BadRequest."""
     from pipeline.errors import BadRequest
-    from pipeline.storage import Folder
+    from pipeline.stores.storage import Folder
 
     parent, _, name = out.rpartition("/")
     # A page replaces the last one of its name; nothing else is to be replaced by a slip of the order.

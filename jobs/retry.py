@@ -12,7 +12,7 @@ from jobs.progress import tally_bar
 from jobs.words import counted
 
 if TYPE_CHECKING:
-    from pipeline.results import Result
+    from pipeline.dataset.results import Result
 
 
 def retry(dataset: str, *, status: Collection[str] | None = None, **options: Any) -> Result:

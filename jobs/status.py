@@ -15,8 +15,8 @@ from jobs.words import counted
 
 
 def status(dataset: str) -> dict[str, Any]:
-    """Progress and failures; see :func:`pipeline.catalog.status`."""
-    from pipeline import catalog
+    """Progress and failures; see :func:`pipeline.dataset.catalog.status`."""
+    from pipeline.dataset import catalog
 
     return catalog.status(dataset)
 
@@ -25,8 +25,8 @@ def watch(dataset: str, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
     """Figures every so many seconds until the dataset is complete, whoever works on it: those of :func:`status`, and
     images_per_second, eta_seconds, seconds_since_commit.
     """
-    from pipeline.progress import Watch
-    from pipeline.storage import Folder
+    from pipeline.dataset.progress import Watch
+    from pipeline.stores.storage import Folder
 
     return (seen.as_dict() for seen in Watch(Folder.at(dataset)).until_complete(seconds))
 

@@ -18,7 +18,7 @@ import click
 from jobs.console import exit_with, json_option, out_json
 
 if TYPE_CHECKING:
-    from pipeline.submission import Outcome
+    from pipeline.remote.submission import Outcome
 
 _PATHS = {"src", "dataset", "source", "out", "dest", "path"}
 """Parameters of the verbs that are paths or URLs."""
@@ -52,7 +52,7 @@ def submit(
     Raises:
         Refused: the arguments are wrong, nobody answers at the address, or the job is not taken.
     """
-    from pipeline import submission
+    from pipeline.remote import submission
 
     chdir, has_prior, takes_prior = _checked(list(arguments))
     _check_together(image, installed, with_pip, prior)
@@ -111,7 +111,7 @@ def _environment(
     prior: Sequence[str],
 ) -> tuple[dict[str, Any], list[str]]:
     """Ray's runtime environment, and the names of the priors in it."""
-    from pipeline import parcel
+    from pipeline.remote import parcel
     from pipeline.request import PRIORS_VARIABLE
 
     # `ray job stop` lets the shards under way be finished, as Ctrl-C does.

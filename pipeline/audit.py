@@ -10,11 +10,11 @@ from typing import Any
 
 import psc_core
 from pipeline.codec import Codec
-from pipeline.commit import committed_shards, marker_name, part_name, read_marker
-from pipeline.dataset import Dataset
+from pipeline.dataset.commit import committed_shards, marker_name, part_name, read_marker
+from pipeline.dataset.parts import check_part, file_sha256
+from pipeline.dataset.plan import check_items
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import CorruptPart
-from pipeline.parts import check_part, file_sha256
-from pipeline.plan import check_items
 from pipeline.request import Request
 
 _SHOWN = 100

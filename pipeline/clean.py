@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.commit import COMMITS
+from pipeline.dataset.commit import COMMITS
+from pipeline.dataset.plan import PLAN, read_plan
 from pipeline.errors import BadRequest, NotADataset
-from pipeline.plan import PLAN, read_plan
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
 
 OLDER_THAN = 24.0
 _PASSING = re.compile(r"\.[0-9a-f]{8}\.tmp$")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import psc_core
-from pipeline.captioner import Captioner
+from pipeline.inputs.captioner import Captioner
 from pipeline.request import Request
 from psc_core.coding.condition import Condition
 from psc_core.coding.header import version_for

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from pipeline.dataset import Dataset
-from pipeline.names import Names
-from pipeline.outputs import check_apart, check_free
-from pipeline.present import Present
-from pipeline.storage import Folder
+from pipeline.dataset.reader import Dataset
+from pipeline.outputs.target import check_apart, check_free
+from pipeline.stores.names import Names
+from pipeline.stores.present import Present
+from pipeline.stores.storage import Folder
 
 
 def export(

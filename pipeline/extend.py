@@ -20,24 +20,24 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 import psc_core
-from pipeline import plan as planning
-from pipeline.actors import Encoder
-from pipeline.attempts import Task
-from pipeline.cluster import Workers
 from pipeline.codec import Codec
-from pipeline.dataset import Dataset
-from pipeline.driver import crew, finish, is_done, run_missing
+from pipeline.dataset import plan as planning
+from pipeline.dataset.plan import Listing, Plan
+from pipeline.dataset.reader import Dataset
+from pipeline.dataset.results import Result, Tally
+from pipeline.dataset.schema import OK
+from pipeline.dataset.standing import standing
 from pipeline.errors import BadRequest
-from pipeline.interrupt import before_writing
-from pipeline.plan import Listing, Plan
 from pipeline.request import Request
-from pipeline.results import Result, Tally
 from pipeline.run import DEFAULT_BATCH
-from pipeline.schema import OK
 from pipeline.sources import Item, Source
-from pipeline.standing import standing
-from pipeline.storage import Folder
-from pipeline.telemetry import Meter
+from pipeline.stores.storage import Folder
+from pipeline.workers.actors import Encoder
+from pipeline.workers.attempts import Task
+from pipeline.workers.cluster import Workers
+from pipeline.workers.driver import crew, finish, is_done, run_missing
+from pipeline.workers.interrupt import before_writing
+from pipeline.workers.telemetry import Meter
 
 _ROWS = 16_384
 ITEMS_CONDITION = [("prompt", pa.string()), ("label", pa.int64()), ("origin", pa.string())]

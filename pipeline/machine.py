@@ -165,7 +165,7 @@ def _round_trip(file_format: str) -> str:
 
     from PIL import Image
 
-    from pipeline.images import Rejected, read_image
+    from pipeline.inputs.images import Rejected, read_image
 
     sink = io.BytesIO()
     try:
@@ -177,7 +177,7 @@ def _round_trip(file_format: str) -> str:
 
 
 def _ray() -> Iterator[Finding]:
-    from pipeline.cluster import OBJECT_STORE
+    from pipeline.workers.cluster import OBJECT_STORE
 
     yield _package("ray", area="ray", fix="pip install 'ray[default]'", needed=True)
     address = os.environ.get("RAY_ADDRESS")
@@ -205,7 +205,7 @@ def _storage() -> Iterator[Finding]:
 
 
 def _reach(store: str) -> Iterator[Finding]:
-    from pipeline.storage import Folder
+    from pipeline.stores.storage import Folder
 
     try:
         folder = Folder.at(store)

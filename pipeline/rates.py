@@ -19,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import plan as planning
-from pipeline.commit import adopt, commit, committed_shards
-from pipeline.cuts import cut_binary, cut_lists, last_cut
-from pipeline.dataset import Dataset
+from pipeline.dataset import plan as planning
+from pipeline.dataset.commit import adopt, commit, committed_shards
+from pipeline.dataset.cuts import cut_binary, cut_lists, last_cut
+from pipeline.dataset.parts import PartWriter
+from pipeline.dataset.plan import Plan
+from pipeline.dataset.reader import Dataset
+from pipeline.dataset.results import Result, Tally
+from pipeline.dataset.schema import OK, dataset_schema, payload_names, scalar_names
 from pipeline.errors import BadRequest, CorruptPart, JobFailed
-from pipeline.interrupt import before_writing
-from pipeline.parts import PartWriter
-from pipeline.plan import Plan
-from pipeline.results import Result, Tally
-from pipeline.schema import OK, dataset_schema, payload_names, scalar_names
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
+from pipeline.workers.interrupt import before_writing
 
 _THREADS = 4
 """More than a disk needs: each waits for its part to be on it before the next."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import psc_core
 from pipeline.errors import BadRequest
-from pipeline.images import MAX_BYTES, MAX_PIXELS, POLICY
+from pipeline.inputs.images import MAX_BYTES, MAX_PIXELS, POLICY
 from psc_core.fitted import fitted
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
+    from pipeline.dataset.plan import Plan
 
 DEFAULT_PROFILE = "archive"
 DEFAULT_PRIOR = "photo"
@@ -41,11 +41,11 @@ class Request:
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
     captions: str | None = None
-    """Prompts: a file of them, or the name of a column; see :mod:`pipeline.conditions`."""
+    """Prompts: a file of them, or the name of a column; see :mod:`pipeline.inputs.conditions`."""
     labels: str | None = None
     """Class labels, likewise."""
     captioner: str | None = None
-    """A model that captions the images that have no prompt yet; see :mod:`pipeline.captioner`."""
+    """A model that captions the images that have no prompt yet; see :mod:`pipeline.inputs.captioner`."""
     needs: str = ""
     """What streams that are there say of their prior, for the error that it is missing."""
 
@@ -117,7 +117,7 @@ class Request:
 
     def params(self) -> dict[str, Any]:
         """What enters the plan's fingerprint beside the shared header."""
-        from pipeline.conditions import identity
+        from pipeline.inputs.conditions import identity
 
         given = {"captioner": self.captioner} if self.captioner else {}
         for name, place in (("captions", self.captions), ("labels", self.labels)):

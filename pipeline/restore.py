@@ -11,23 +11,23 @@ from functools import partial
 from typing import Any
 
 import psc_core
-from pipeline.attempts import Task
-from pipeline.cluster import Workers
 from pipeline.codec import Codec
-from pipeline.dataset import Dataset
-from pipeline.decoder import Decoder, Wanted, decoded
-from pipeline.dispatch import Dispatcher
-from pipeline.driver import crew
+from pipeline.dataset.plan import PLAN
+from pipeline.dataset.reader import Dataset
+from pipeline.dataset.schema import OK
 from pipeline.errors import BadRequest, NotADataset
-from pipeline.names import Names
-from pipeline.outputs import check_free, check_no_dataset, outputs
-from pipeline.pictures import FORMATS, PARQUET, finished, parts_in, picture, suffix_of
-from pipeline.plan import PLAN
-from pipeline.present import Present
-from pipeline.reach import reaching
+from pipeline.outputs.decoder import Decoder, Wanted, decoded
+from pipeline.outputs.pictures import FORMATS, PARQUET, finished, parts_in, picture, suffix_of
+from pipeline.outputs.target import check_free, check_no_dataset, outputs
 from pipeline.request import Request
-from pipeline.schema import OK
-from pipeline.storage import Folder
+from pipeline.stores.names import Names
+from pipeline.stores.present import Present
+from pipeline.stores.reach import reaching
+from pipeline.stores.storage import Folder
+from pipeline.workers.attempts import Task
+from pipeline.workers.cluster import Workers
+from pipeline.workers.dispatch import Dispatcher
+from pipeline.workers.driver import crew
 from psc_core.errors import TierOutOfRange
 from psc_core.profiles import RESTORATIONS
 

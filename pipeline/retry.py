@@ -12,23 +12,23 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline import commit
-from pipeline import plan as planning
-from pipeline.actors import Encoder
-from pipeline.attempts import Task
-from pipeline.cluster import Workers
 from pipeline.codec import Codec
-from pipeline.dataset import Dataset
-from pipeline.driver import crew, finish
+from pipeline.dataset import commit
+from pipeline.dataset import plan as planning
+from pipeline.dataset.plan import Plan
+from pipeline.dataset.reader import Dataset
+from pipeline.dataset.results import Result, Tally
+from pipeline.dataset.standing import standing
 from pipeline.errors import BadRequest
-from pipeline.interrupt import before_writing
-from pipeline.plan import Plan
 from pipeline.request import Request
-from pipeline.results import Result, Tally
 from pipeline.run import DEFAULT_BATCH
 from pipeline.sources import Item, Source
-from pipeline.standing import standing
-from pipeline.telemetry import Meter
+from pipeline.workers.actors import Encoder
+from pipeline.workers.attempts import Task
+from pipeline.workers.cluster import Workers
+from pipeline.workers.driver import crew, finish
+from pipeline.workers.interrupt import before_writing
+from pipeline.workers.telemetry import Meter
 
 
 def retry(

@@ -9,19 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import psc_core
-from pipeline import plan as planning
-from pipeline.actors import Encoder
-from pipeline.cluster import Workers
 from pipeline.codec import Codec
-from pipeline.conditions import conditioned
-from pipeline.driver import crew, finish, is_done, run_missing
+from pipeline.dataset import plan as planning
+from pipeline.dataset.plan import Listing, Plan
+from pipeline.dataset.results import Result, Tally
 from pipeline.errors import AlreadyADataset, SourceNotFound
-from pipeline.interrupt import before_writing
-from pipeline.plan import Listing, Plan
+from pipeline.inputs.conditions import conditioned
 from pipeline.request import Request
-from pipeline.results import Result, Tally
 from pipeline.sources import Source
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
+from pipeline.workers.actors import Encoder
+from pipeline.workers.cluster import Workers
+from pipeline.workers.driver import crew, finish, is_done, run_missing
+from pipeline.workers.interrupt import before_writing
 
 DEFAULT_BATCH = 8
 
@@ -108,7 +108,7 @@ def compress(
 def listed(source: Source, request: Request, scratch: Path) -> Listing:
     """The source's items in shards, under their conditions. Raises SourceNotFound if there are none."""
     left_out: list[str] = []
-    items = conditioned(source, request, lambda file: left_out.append(file.id))
+    items = conditioned(source, request.captions, request.labels, lambda file: left_out.append(file.id))
     try:
         listing = planning.list_items(items, scratch)
     except SourceNotFound as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
-from pipeline.schema import SCHEMA_VERSION
+from pipeline.dataset.schema import SCHEMA_VERSION
 from psc_core.coding.header import VERSION
 
 ROOT = Path(__file__).parents[1]

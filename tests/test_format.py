@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import psc_core
-from pipeline.commit import marker_name
-from pipeline.plan import PLAN
-from pipeline.schema import dataset_schema
-from pipeline.storage import Folder
+from pipeline.dataset.commit import marker_name
+from pipeline.dataset.plan import PLAN
+from pipeline.dataset.schema import dataset_schema
+from pipeline.stores.storage import Folder
 from psc_core.coding import condition
 from psc_core.coding.header import VERSION
 from psc_core.profiles import profile_names
@@ -256,7 +256,7 @@ def test_a_row_is_a_stream_as_said(tmp_path):
     """Section 8.1's last sentence, by the second parser."""
     make_images(tmp_path / "src", 1)
     make_dataset(tmp_path / "src", tmp_path / "ds")
-    from pipeline.dataset import Dataset
+    from pipeline.dataset.reader import Dataset
 
     opened = Dataset.open(str(tmp_path / "ds"))
     (row,) = opened.arrow().to_table().to_pylist()

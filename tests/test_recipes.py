@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import cli
-from pipeline import plan as planning
-from pipeline.actors import Encoder
-from pipeline.attempts import Task
 from pipeline.codec import Codec
-from pipeline.plan import ItemsFile
+from pipeline.dataset import plan as planning
+from pipeline.dataset.plan import ItemsFile
 from pipeline.request import Request
 from pipeline.run import compress_plan
 from pipeline.sources import Source
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
+from pipeline.workers.actors import Encoder
+from pipeline.workers.attempts import Task
 from tests.pipeline.conftest import make_images
 
 PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
-from pipeline.conditions import conditioned
 from pipeline.errors import InputError
-from pipeline.images import Rejected, quiet_pillow, read_image
-from pipeline.request import Request
+from pipeline.inputs.conditions import conditioned
+from pipeline.inputs.images import Rejected, quiet_pillow, read_image
 from pipeline.sources import Item, Source
 
 
@@ -21,7 +20,7 @@ class Photographs:
     """Which images of a source, and at what size. Loading is repeatable and holds one image at a time.
 
     size: longer side in pixels after reduction; crop: side of the centre square cut out after that; captions, labels:
-    what conditional priors are given, see :mod:`pipeline.conditions`.
+    what conditional priors are given, see :mod:`pipeline.inputs.conditions`.
     """
 
     source: str
@@ -34,8 +33,7 @@ class Photographs:
 
     def items(self) -> list[Item]:
         """Every ``every``-th image from the first, at most ``limit``. Raises :class:`click.UsageError` if none."""
-        request = Request(captions=self.captions, labels=self.labels)
-        found = list(conditioned(Source(self.source), request))[:: self.every][: self.limit]
+        found = list(conditioned(Source(self.source), self.captions, self.labels))[:: self.every][: self.limit]
         if not found:
             raise click.UsageError(f"--images {self.source}: no photographs in it")
         return found

@@ -22,9 +22,9 @@ from PIL import Image
 
 from jobs.console import size_text
 from jobs.page import charts
-from pipeline.dataset import Dataset
-from pipeline.figures import Figures
-from pipeline.gallery import Gallery
+from pipeline.dataset.figures import Figures
+from pipeline.dataset.reader import Dataset
+from pipeline.outputs.gallery import Gallery
 from psc_core.errors import PscError
 
 HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ _CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 
 
 def render(opened: Dataset, found: Figures, pictures: Gallery, *, told: dict[str, Any]) -> str:
-    """The page. ``told``: what else it says of the dataset, as :func:`pipeline.catalog.info` gives it."""
+    """The page. ``told``: what else it says of the dataset, as :func:`pipeline.dataset.catalog.info` gives it."""
     return (
         _environment()
         .get_template("page.html")

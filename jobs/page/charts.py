@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.page.scales import Scale, padded
-from pipeline.figures import Figures, Histogram, Spread, Tier
+from pipeline.dataset.figures import Figures, Histogram, Spread, Tier
 
 
 @dataclass(frozen=True)

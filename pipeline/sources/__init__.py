@@ -13,13 +13,13 @@ from functools import cached_property, partial
 from typing import Any
 
 from pipeline.errors import SourceNotFound
-from pipeline.reach import reaching
 from pipeline.sources import container, folder
 from pipeline.sources.container import CONTAINERS, SIDECARS, UNOPENED, is_container, is_sidecar, never_an_image
 from pipeline.sources.item import Item, as_name
 from pipeline.sources.order import in_order
-from pipeline.storage import open_fs
-from pipeline.urls import full_url
+from pipeline.stores.reach import reaching
+from pipeline.stores.storage import open_fs
+from pipeline.stores.urls import full_url
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.sources import s3
 from pipeline.sources.item import Item, as_text
+from pipeline.stores import s3
 
 
 def files(fs: Any, path: str) -> Iterator[Item]:

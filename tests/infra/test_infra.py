@@ -18,7 +18,7 @@ import yaml
 
 from jobs import cli
 from jobs.submit import _checked
-from pipeline.telemetry import JOB_INPUTS, METRICS
+from pipeline.workers.telemetry import JOB_INPUTS, METRICS
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"

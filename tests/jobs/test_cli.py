@@ -93,7 +93,7 @@ def test_ctrl_c_before_anything_is_written(capfd, dataset, tmp_path, monkeypatch
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.plan.spill", interrupted)
+    monkeypatch.setattr("pipeline.dataset.plan.spill", interrupted)
     monkeypatch.setattr("pipeline.rates._plan", interrupted)
     asked = {"truncate": [dataset, tmp_path / "new", "--tier", 0]}.get(
         verb, [os.path.dirname(dataset) + "/src", tmp_path / "new", "--prior", "gaussian"]
@@ -146,7 +146,7 @@ def test_errors_are_json_too(capfd, dataset, tmp_path):
 
 
 def test_an_unexpected_error_has_no_traceback_unless_asked(capfd, dataset, monkeypatch):
-    monkeypatch.setattr("pipeline.catalog.status", lambda path: 1 / 0)
+    monkeypatch.setattr("pipeline.dataset.catalog.status", lambda path: 1 / 0)
     code, _, err = psc(capfd, "status", dataset)
     assert (code, len(err.splitlines())) == (2, 1)
     monkeypatch.setenv("PSC_DEBUG", "1")

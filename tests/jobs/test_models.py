@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import jobs
 import psc_core
 from jobs.models import command
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from pipeline.request import Request
 from pipeline.restore import decompress
 from psc_core.errors import PriorNotFound

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.page import count, duration, figure, visible
 from jobs.page.charts import facets, plane
 from jobs.page.scales import Scale, padded
-from pipeline.figures import Histogram, Spread, Tier
+from pipeline.dataset.figures import Histogram, Spread, Tier
 
 
 def spread(mean: float) -> Spread:

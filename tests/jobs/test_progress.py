@@ -20,8 +20,8 @@ from click.testing import CliRunner
 
 from jobs import progress, words
 from pipeline import export
-from pipeline.dataset import Dataset
-from pipeline.results import Tally
+from pipeline.dataset.reader import Dataset
+from pipeline.dataset.results import Tally
 from tests.jobs.command import psc
 from tests.pipeline.build import plan_dataset, run_shards
 
@@ -173,8 +173,8 @@ def test_how_often_progress_is_said(capfd, dataset, monkeypatch, given):
 def test_the_bar_on_a_terminal(dataset):
     """Read from a real pseudo-terminal: images, speed, time left, rate, failures; its clock goes on by itself."""
     script = (
-        "import sys, time\nfrom jobs.progress import tally_bar\nfrom pipeline.dataset import Dataset\n"
-        "from pipeline.results import Tally\nopened = Dataset.open(sys.argv[1])\ntally = Tally(opened.plan)\n"
+        "import sys, time\nfrom jobs.progress import tally_bar\nfrom pipeline.dataset.reader import Dataset\n"
+        "from pipeline.dataset.results import Tally\nopened = Dataset.open(sys.argv[1])\ntally = Tally(opened.plan)\n"
         "with tally_bar() as follow:\n    follow(tally)\n    tally.add(opened.markers[0])\n    time.sleep(0.3)\n"
         "    follow(tally)\n    time.sleep(2.5)\n"
     )

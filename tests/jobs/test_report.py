@@ -17,7 +17,7 @@ from skimage import data
 import jobs.page
 from jobs.report import report
 from pipeline.errors import BadRequest
-from pipeline.pictures import picture
+from pipeline.outputs.pictures import picture
 from tests.jobs.chromium import CHROMIUM, Page, chromium, opened
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
@@ -284,10 +284,10 @@ def test_what_it_tells(page, tmp_path):
 def test_prompts_and_labels_are_shown(page):
     from dataclasses import replace
 
-    from pipeline.catalog import info
-    from pipeline.dataset import Dataset
-    from pipeline.figures import figures
-    from pipeline.gallery import gallery
+    from pipeline.dataset.catalog import info
+    from pipeline.dataset.figures import figures
+    from pipeline.dataset.reader import Dataset
+    from pipeline.outputs.gallery import gallery
 
     opened = Dataset.open(str(page.parent / "ds"))
     found = gallery(opened, 2, codec=FakeCodec())

@@ -12,8 +12,8 @@ import pytest
 
 from jobs import cli
 from jobs.submit import _checked, _read_variables, submit
-from pipeline import parcel, submission
 from pipeline.errors import BadRequest, Refused
+from pipeline.remote import parcel, submission
 from psc_core.priors import PRIORS_VARIABLE, load_prior
 
 ROOT = Path(__file__).parents[2]

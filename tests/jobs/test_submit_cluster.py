@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs.submit import submit
-from pipeline import submission
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
+from pipeline.remote import submission
 from psc_core.priors import load_prior
 from tests.jobs.ray_head import free_ports, ray_head
 from tests.pipeline.build import make_dataset

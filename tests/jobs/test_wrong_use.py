@@ -14,7 +14,7 @@ import pytest
 
 from jobs import cli
 from pipeline.audit import verify
-from pipeline.reach import error_code, refusal
+from pipeline.stores.reach import error_code, refusal
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 from tests.pipeline.s3 import environment, s3_server

@@ -5,16 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pipeline import plan as planning
-from pipeline.actors import Encoder
-from pipeline.attempts import Task
 from pipeline.codec import Codec
-from pipeline.conditions import conditioned
-from pipeline.plan import ItemsFile, Plan
+from pipeline.dataset import plan as planning
+from pipeline.dataset.plan import ItemsFile, Plan
+from pipeline.inputs.conditions import conditioned
 from pipeline.request import Request
 from pipeline.run import compress_plan
 from pipeline.sources import Source
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
+from pipeline.workers.actors import Encoder
+from pipeline.workers.attempts import Task
 from tests.pipeline.fake import FakeCodec, paper
 
 
@@ -25,7 +25,7 @@ def plan_dataset(
     request, folder, origin = request or paper(), Folder.at(target), Source(str(source))
     encoder = Encoder(request, origin, folder, codec or FakeCodec(), batch=4, threads=None)
     with tempfile.TemporaryDirectory() as scratch:
-        listing = planning.list_items(conditioned(origin, request), Path(scratch))
+        listing = planning.list_items(conditioned(origin, request.captions, request.labels), Path(scratch))
         plan = planning.freeze(folder, compress_plan(origin, request, encoder.describe(), listing), listing.file)
     return plan, encoder
 

@@ -72,7 +72,7 @@ class DiesBeforeMarker(FakeCodec):
     deaths: int = 2
 
     def load(self, request, threads=None):
-        from pipeline import commit
+        from pipeline.dataset import commit
 
         mark = commit._mark
 

@@ -7,16 +7,16 @@ import shutil
 
 import pytest
 
-from pipeline import catalog
 from pipeline.audit import verify
-from pipeline.commit import committed_shards, marker_name, part_name, read_marker, read_markers
-from pipeline.dataset import Dataset
-from pipeline.driver import committed
+from pipeline.dataset import catalog
+from pipeline.dataset.commit import committed_shards, marker_name, part_name, read_marker, read_markers
+from pipeline.dataset.plan import ItemsFile, check_items
+from pipeline.dataset.progress import Watch, commit_times
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import CorruptPart
-from pipeline.plan import ItemsFile, check_items
-from pipeline.progress import Watch, commit_times
 from pipeline.rates import truncate
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
+from pipeline.workers.driver import committed
 from tests.jobs.command import last_json, psc
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from pipeline.clean import clean
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import BadRequest, NotADataset
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import BadRequest, PlanDiffers, SourceNotFound
 from pipeline.extend import extend
 from pipeline.rates import truncate

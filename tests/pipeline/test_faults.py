@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.audit import verify
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 from tests.pipeline.fake import RED_KILLS, FakeCodec

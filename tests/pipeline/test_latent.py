@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import psc_core
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from pipeline.rates import truncate
 from pipeline.request import Request
 from pipeline.restore import decompress

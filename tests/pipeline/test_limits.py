@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.audit import verify
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import JobFailed, TargetNotWritable
 from pipeline.rates import truncate
 from pipeline.restore import decompress
 from pipeline.run import compress
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
 from tests.pipeline.fake import FakeCodec

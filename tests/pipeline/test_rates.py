@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import psc_core
-from pipeline import commit as committing
-from pipeline.dataset import Dataset
+from pipeline.dataset import commit as committing
+from pipeline.dataset.parts import concat_rows
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import AlreadyADataset, BadRequest, CorruptPart, NotADataset, PlanDiffers, TargetNotWritable
-from pipeline.images import Facts
-from pipeline.parts import concat_rows
+from pipeline.inputs.images import Facts
 from pipeline.rates import truncate, truncated
 from pipeline.request import Request
-from pipeline.rows import Loaded, failed_row, ok_row
 from pipeline.sources import Item, Source
+from pipeline.workers.rows import Loaded, failed_row, ok_row
 from psc_core.errors import TierOutOfRange
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images

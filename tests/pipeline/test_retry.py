@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import commit as committing
 from pipeline.audit import verify
-from pipeline.dataset import Dataset
+from pipeline.dataset import commit as committing
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import BadRequest, NotADataset, PlanDiffers
 from pipeline.rates import truncate
 from pipeline.request import Request
 from pipeline.retry import Retrier, retry
 from pipeline.sources import Source
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
 from tests.pipeline.fake import RED_KILLS, FakeCodec, paper

@@ -15,18 +15,18 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from pipeline import driver as driving
-from pipeline import plan as planning
 from pipeline.audit import verify
-from pipeline.commit import part_name
-from pipeline.dataset import Dataset
+from pipeline.dataset import plan as planning
+from pipeline.dataset.commit import part_name
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import AlreadyADataset, BadRequest, JobFailed, PlanDiffers, SourceNotFound, TargetNotWritable
-from pipeline.outputs import RECORD
+from pipeline.outputs.target import RECORD
 from pipeline.request import Request
 from pipeline.restore import decompress
 from pipeline.run import compress
 from pipeline.sources import Source
-from pipeline.storage import Folder
+from pipeline.stores.storage import Folder
+from pipeline.workers import driver as driving
 from psc_core.errors import PriorNotFound, UnknownProfile
 from tests.pipeline.build import make_dataset, plan_dataset, run_shards
 from tests.pipeline.conftest import make_images
@@ -264,7 +264,7 @@ def test_ctrl_c_while_ray_starts_waits_until_it_has(monkeypatch, source, tmp_pat
             raise BadRequest(f"no Ray cluster at {address}")
         yield None
 
-    monkeypatch.setattr("pipeline.driver.cluster", starting)
+    monkeypatch.setattr("pipeline.workers.driver.cluster", starting)
     with pytest.raises(KeyboardInterrupt, match="nothing is written"):
         run(source, tmp_path / "ds", address="ray://nowhere", on_stop=lambda: said.append(1))
     assert (whole, said) == (["ray://nowhere"], [1])

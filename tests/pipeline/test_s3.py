@@ -10,20 +10,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import catalog
-from pipeline import plan as planning
 from pipeline.audit import verify
 from pipeline.clean import clean
-from pipeline.dataset import Dataset
+from pipeline.dataset import catalog
+from pipeline.dataset import plan as planning
+from pipeline.dataset.reader import Dataset
 from pipeline.errors import BadRequest, JobFailed, SourceNotFound
 from pipeline.extend import extend
 from pipeline.rates import truncate
-from pipeline.reach import StoreRefuses
 from pipeline.restore import decompress
 from pipeline.retry import retry
 from pipeline.run import compress
 from pipeline.sources import Source
-from pipeline.storage import Folder
+from pipeline.stores.reach import StoreRefuses
+from pipeline.stores.storage import Folder
 from psc_core.coding.container import Chunk, Stream, Tier
 from tests.pipeline.build import make_dataset
 from tests.pipeline.conftest import make_images
@@ -118,7 +118,7 @@ def test_keys_are_listed_page_by_page_in_the_order_of_ids(proxy, tmp_path, monke
     fs.put(str(tmp_path / "src") + "/", "s3://psc/tree/src/", recursive=True)
     fs.pipe_file("s3://psc/tree/src2.png", b"beside")
     fs.call_s3("put_object", Bucket="psc", Key="tree/src/a/", Body=b"")
-    monkeypatch.setattr("pipeline.sources.s3.PAGE", 7)
+    monkeypatch.setattr("pipeline.stores.s3.PAGE", 7)
     there, here = (list(Source(url).items()) for url in ("s3://psc/tree/src", str(tmp_path / "src")))
     assert [item.id for item in there] == [item.id for item in here] == sorted(names)
     assert [item.size for item in there] == [item.size for item in here]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.audit import verify
 from pipeline.codec import Codec
-from pipeline.dataset import Dataset
+from pipeline.dataset.reader import Dataset
 from pipeline.extend import extend
 from pipeline.rates import truncate
 from pipeline.request import Request

@@ -1,0 +1,1 @@
+"""The Parquet dataset: plan, write, commit, read, ask."""

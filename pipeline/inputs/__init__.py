@@ -1,0 +1,1 @@
+"""From untrusted bytes to arrays, and the prompts and labels that go with them."""

@@ -1,0 +1,1 @@
+"""Pictures out of a dataset: decoded, and put where they replace nothing."""

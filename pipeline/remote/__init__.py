@@ -1,0 +1,1 @@
+"""Jobs on a cluster that this process is no part of."""

@@ -1,0 +1,1 @@
+"""Files anywhere that fsspec reaches: list, read, and create once."""
