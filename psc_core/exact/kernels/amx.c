@@ -1,11 +1,12 @@
 /* Tile matrix multiplication (Intel AMX): 16 pixels x 64 bytes times 64 bytes x 16 output channels an instruction. */
-#if defined(__x86_64__)
+#include "psc.h"
+
+#if defined(HAS_AMX)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,amx-tile,amx-int8")
 #endif
-#include "psc.h"
 #include "zmm.h"
 
 #include "groups.h"
@@ -88,22 +89,13 @@ const Level psc_amx = {LANES,         WORD,       ROWS,        ROWS,      pass_r
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
-#endif
 
 /* ---- permission ---- */
 
-#if defined(__x86_64__) && defined(__linux__)
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { REQUEST = 0x1023 /* ARCH_REQ_XCOMP_PERM */, TILES = 18 /* XFEATURE_XTILEDATA */ };
 
-int psc_tiles_granted(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 24 & 1) || !(d >> 25 & 1)) return 0;
-    return syscall(SYS_arch_prctl, REQUEST, TILES) == 0;
-}
-#else
-int psc_tiles_granted(void) { return 0; }
+int psc_tiles_granted(void) { return syscall(SYS_arch_prctl, REQUEST, TILES) == 0; }
 #endif

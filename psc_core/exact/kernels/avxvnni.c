@@ -1,4 +1,6 @@
-#if defined(__x86_64__)
+#include "psc.h"
+
+#if defined(HAS_AVXVNNI)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,avxvnni"))), apply_to = function)
 #else
@@ -6,7 +8,6 @@
 #endif
 #include <string.h>
 
-#include "psc.h"
 #include "ymm.h"
 
 #define WORD 4

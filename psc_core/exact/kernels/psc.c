@@ -29,29 +29,41 @@ typedef struct {
 
 /* ---- levels ---- */
 
+#if defined(HAS_X86)
+static unsigned leaf_7(int part, int in_edx) { /* of CPUID: what extends AVX2 */
+    unsigned a = 7, b, c = part, d;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return in_edx ? d : a;
+}
+#endif
+
 int psc_supports(int level) {
-#if defined(__x86_64__)
-    unsigned a = 7, b, c = 1, d;
+#if defined(HAS_X86)
     __builtin_cpu_init();
-    switch (level) {
-    case AVX2: return __builtin_cpu_supports("avx2");
-    case AVXVNNI:
-        __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-        return __builtin_cpu_supports("avx2") && (a >> 4 & 1);
-    case AVX512VNNI:
-        return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    case AMX: return psc_supports(AVX512VNNI) && psc_tiles_granted();
-    }
+    int avx2 = __builtin_cpu_supports("avx2");
+    int avx512 = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (level == AVX2) return avx2;
+    if (level == AVX512VNNI) return avx512;
+#endif
+#if defined(HAS_AVXVNNI)
+    if (level == AVXVNNI) return avx2 && (leaf_7(1, 0) >> 4 & 1);
+#endif
+#if defined(HAS_AMX)
+    if (level == AMX) return avx512 && (leaf_7(0, 1) >> 24 & 3) == 3 && psc_tiles_granted();
 #endif
     return level == PORTABLE;
 }
 
 const Level *psc_at(int level) {
-#if defined(__x86_64__)
+#if defined(HAS_X86)
     if (level == AVX2) return &psc_avx2;
-    if (level == AVXVNNI) return &psc_avxvnni;
     if (level == AVX512VNNI) return &psc_avx512vnni;
+#endif
+#if defined(HAS_AVXVNNI)
+    if (level == AVXVNNI) return &psc_avxvnni;
+#endif
+#if defined(HAS_AMX)
     if (level == AMX) return &psc_amx;
 #endif
     (void)level;

@@ -7,6 +7,17 @@
 
 #include <stdint.h>
 
+/* Which levels the compiler can make: those of the newest instructions need their intrinsics. */
+#if defined(__x86_64__)
+#define HAS_X86
+#if __has_include(<avxvnniintrin.h>)
+#define HAS_AVXVNNI
+#endif
+#if defined(__linux__) && (__has_include(<amxint8intrin.h>) || __has_include(<amxintrin.h>))
+#define HAS_AMX
+#endif
+#endif
+
 enum { GROUP = 4 /* neighbouring output pixels that a register tile handles together */, SIGMOID_MAX = 1023 };
 
 /* How codes are made from values: code = round(value factor) + zero; value is about (code - zero) scale. */
@@ -66,7 +77,7 @@ typedef struct {
 extern const Level psc_portable, psc_avx2, psc_avxvnni, psc_avx512vnni, psc_amx;
 const Level *psc_at(int level);
 
-/* Whether this CPU has tiles of bytes, and the system lets this process use them from now on. */
+/* Whether the system lets this process use tiles from now on. */
 int psc_tiles_granted(void);
 
 /* Merge into a range that other threads merge into as well. */
