@@ -49,6 +49,12 @@ def test_running_out_of_memory_halves_the_batch_and_changes_no_byte(profile):
         assert np.array_equal(a, b)
 
 
+def test_a_cpu_is_given_what_its_caches_hold():
+    prior = Small(1000, device="cpu")
+    prior.denoise(torch.zeros(5, 3, 256, 256), 1.0)
+    assert prior.calls == [2, 2, 1]
+
+
 class NoRoomForCanvases(GaussianPrior):
     """All that one call is given must fit: the state of canvases, not the network, is what is too large."""
 
