@@ -136,6 +136,7 @@ if any(_there(module) for module, _ in _BENCHES.values()):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    _wait_asleep()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         code = psc.main(given, prog_name="psc", standalone_mode=False)
@@ -145,6 +146,16 @@ def main(arguments: list[str] | None = None) -> None:
         code = _stopped(error, "--json" in given)
     sys.stdout.flush()
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _wait_asleep() -> None:
+    """Threads between two parallel loops soon sleep: spinning for milliseconds, as libgomp has it, they take the cores
+    from each other wherever others work there too (measured: twice to ten times the seconds).
+
+    Read when torch is loaded, which is later.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 def _report(error: Exception, as_json: bool) -> int:

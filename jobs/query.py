@@ -34,8 +34,9 @@ def query(dataset: str, sql: str) -> Any:
     help="json is one object a line; parquet needs --out.",
 )
 @click.option("--out", type=click.Path(dir_okay=False), help="Write to this file.  [default: stdout]")
+@click.option("--overwrite", is_flag=True, help="Replace the file that --out names.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all rows, on stdout's last line.")
-def command(dataset: str, sql: str, form: str, out: str | None, as_json: bool) -> None:
+def command(dataset: str, sql: str, form: str, out: str | None, overwrite: bool, as_json: bool) -> None:
     """Run a DuckDB query over the views images, tiers, failures and streams of DATASET.
 
     \b
@@ -52,6 +53,8 @@ def command(dataset: str, sql: str, form: str, out: str | None, as_json: bool) -
         raise click.UsageError("--format parquet needs --out FILE")
     if as_json and (out is not None or form != "table"):
         raise click.UsageError("--json prints all rows on stdout: leave out --out and --format, or --json")
+    if out is not None and os.path.isfile(out) and not overwrite:
+        raise click.UsageError(f"--out {out} is a file already: give another name, or --overwrite to replace it")
     from pipeline.dataset import catalog
 
     with catalog.answer(dataset, sql) as (schema, batches):

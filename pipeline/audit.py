@@ -21,7 +21,7 @@ _SHOWN = 100
 _PLAIN = "plain readers (read_parquet('*.parquet')) read it all the same"
 _UNMARKED = f"has no marker, and {_PLAIN}: the job that is running, or --resume, checks it and writes one"
 _STRAY = f"belongs to no shard of the plan, and {_PLAIN}: move it elsewhere"
-_AGAIN = "remove {} and {}, and the command that made the dataset, with --resume, makes that shard again"
+_AGAIN = "remove {}, and the command that made the dataset, with --resume, makes that shard again"
 
 
 @dataclass
@@ -96,8 +96,11 @@ def _is_committed(opened: Dataset, shard: int, audit: Audit) -> bool:
         where = part_name(shard)
         try:
             _check_file(opened, marker)
-        except (CorruptPart, FileNotFoundError) as error:
-            raise CorruptPart(f"{error}; {_AGAIN.format(part_name(shard), marker_name(shard))}") from None
+        except FileNotFoundError:
+            raise CorruptPart(f"the part is gone; {_AGAIN.format(marker_name(shard))}") from None
+        except CorruptPart as error:
+            both = f"{part_name(shard)} and {marker_name(shard)}"
+            raise CorruptPart(f"{error}; {_AGAIN.format(both)}") from None
     except (CorruptPart, OSError) as error:
         audit.add(where, error)
         return False
@@ -116,7 +119,7 @@ def _check_file(opened: Dataset, marker: dict[str, Any]) -> None:
         check_part(file, fingerprint=opened.plan.fingerprint, shard=shard, rows=marker["rows"])
         file.seek(0)
         if file_sha256(file) != marker["sha256"]:
-            raise CorruptPart(f"{marker['part']} is not the file that was committed: its sha256 differs")
+            raise CorruptPart("not the file that was committed: its sha256 differs")
 
 
 def _check_folder(opened: Dataset, audit: Audit) -> None:

@@ -55,7 +55,7 @@ def truncate(
         Refused: not a finished dataset, no such tier, target taken or not writable.
     """
     if (tier is None) == (bpp is None):
-        raise BadRequest("give a tier or a number of bits a pixel, and not both")
+        raise BadRequest("give a tier (--tier) or a number of bits a pixel (--bpp), and not both")
     if bpp is not None and not bpp > 0:
         raise BadRequest(f"bpp {bpp}: expected a number above 0")
     began = time.monotonic()

@@ -262,7 +262,7 @@ def _format_of(name: str) -> str:
 
 def _check(wanted: Wanted) -> None:
     if wanted.tier is not None and wanted.bpp is not None:
-        raise BadRequest("give a tier or a number of bits a pixel, and not both")
+        raise BadRequest("give a tier (--tier) or a number of bits a pixel (--bpp), and not both")
     if wanted.tier is not None and wanted.tier < 0:
         raise TierOutOfRange(f"tier {wanted.tier}: tiers are counted from 0")
     if wanted.bpp is not None and not wanted.bpp > 0:

@@ -41,9 +41,8 @@ def check_decodable(stream: Stream, prior: Prior) -> None:
             raise CorruptStream(f"tier {number} has {len(tier.chunks)} chunks; its profile makes {most}")
     held = len(stream.tiers[0].chunks) if stream.tiers else 0
     if held < stream.canvases:  # also bounds what is allocated by what was read
-        raise CutStream(
-            f"the stream begins {held} of its {stream.canvases} canvases: there is no whole image to decode"
-        )
+        cut = f"it begins {held} of its {stream.canvases} canvases" if held else "no tier was kept"
+        raise CutStream(f"the stream was cut too short: {cut}, so there is no whole image to decode")
     if shared.arithmetic != prior.arithmetic:
         raise WrongArithmetic(
             f"the stream was encoded with arithmetic={shared.arithmetic!r}, the prior computes {prior.arithmetic!r}: "

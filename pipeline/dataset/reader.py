@@ -19,7 +19,7 @@ from pipeline.dataset.lookup import located, rows_of
 from pipeline.dataset.plan import Plan, read_plan
 from pipeline.dataset.results import Tally
 from pipeline.dataset.schema import OK, dataset_schema, has_conditions, payload_names, scalar_names
-from pipeline.errors import NotADataset
+from pipeline.errors import CorruptPart, NotADataset
 from pipeline.stores.storage import Folder
 from psc_core.errors import TierOutOfRange
 
@@ -87,11 +87,14 @@ class Dataset:
         return scalar_names(self.tiers, self.conditions) + payload_names(self.tiers if tier is None else tier + 1)
 
     def arrow(self) -> ds.Dataset:
-        """As a pyarrow dataset."""
+        """As a pyarrow dataset. Raises :class:`CorruptPart` where a committed part is gone."""
         filesystem = pafs.LocalFileSystem() if self.folder.is_local else self.folder.fs
         paths = [self.folder.full(part_name(shard)) for shard in self.shards]
         schema = dataset_schema(self.tiers, conditions=self.conditions)
-        return ds.dataset(paths, schema=schema, filesystem=filesystem, format="parquet")
+        try:
+            return ds.dataset(paths, schema=schema, filesystem=filesystem, format="parquet")
+        except FileNotFoundError as error:
+            raise CorruptPart(f"{error} is gone: psc verify says what mends the dataset") from None
 
     def open_part(self, shard: int) -> pq.ParquetFile:
         """One part's file, read in as few and as small ranges as the columns allow."""

@@ -44,10 +44,16 @@ class Outcome:
 def connect(address: str | None) -> Any:
     """Ray's client for jobs. Raises :class:`NoCluster`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
+    except AuthenticationError:
+        raise NoCluster(
+            f"the cluster {f'at {address}' if address else 'here'} asks for a token, or another one: set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the head's (on a head of this machine: ray get-auth-token)"
+        ) from None
     # Ray raises these, and requests' own, for one and the same thing.
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"at {address}" if address else "here"

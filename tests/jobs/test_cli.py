@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from jobs import words
+from jobs import cli, words
 from tests.jobs.command import last_json, psc
 from tests.pipeline.conftest import make_images
 
@@ -211,3 +211,14 @@ def test_plan_compress_retry_extend_clean(capfd, ray_session, tmp_path):
     assert not left.parent.exists()
     code, _, _ = psc(capfd, "verify", tmp_path / "ds")
     assert code == 0
+
+
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_that_wait_sleep_unless_told_otherwise(monkeypatch, given):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert os.environ.get("GOMP_SPINCOUNT") == ("10000" if not given else given.get("GOMP_SPINCOUNT"))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -98,9 +99,27 @@ def test_what_fails_in_the_middle_leaves_no_file(capfd, dataset, tmp_path, form)
     (tmp_path / "there").write_text("as it was")
     sql = "select case when range = 99999 then error('boom') else range::varchar end as a from range(100000)"
     for name in ("new", "there"):
-        code, _, err = psc(capfd, "query", dataset, sql, "--format", form, "--out", tmp_path / name)
+        code, _, err = psc(capfd, "query", dataset, sql, "--format", form, "--out", tmp_path / name, "--overwrite")
         assert (code, "boom" in err, len(err.splitlines())) == (2, True, 1)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"there": "as it was"}
+
+
+def test_a_file_is_replaced_only_when_asked(capfd, dataset, tmp_path):
+    (tmp_path / "there").write_text("as it was")
+    asked = ["query", dataset, "select 1 as a", "--format", "csv", "--out", tmp_path / "there"]
+    code, _, err = psc(capfd, *asked)
+    assert (code, "--overwrite" in err, (tmp_path / "there").read_text()) == (2, True, "as it was")
+    assert psc(capfd, *asked, "--overwrite")[0] == 0
+    assert (tmp_path / "there").read_text() == "a\n1\n"
+
+
+def test_a_part_that_is_gone_is_told_with_what_to_do(capfd, dataset, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset, damaged)
+    next(damaged.glob("*.parquet")).unlink()
+    for more in ([], ["--format", "csv"], ["--json"]):
+        code, _, err = psc(capfd, "query", damaged, "from images", *more)
+        assert (code, len(err.splitlines()), "psc verify" in err) == (2, 1, True), err
 
 
 def test_a_pipe_or_a_link_as_output(capfd, dataset, tmp_path):

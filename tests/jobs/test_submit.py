@@ -228,3 +228,16 @@ def test_a_job_that_is_not_taken():
 
     with pytest.raises(Refused, match="no room"):
         submission.send(Full(), "true", {})
+
+
+@pytest.mark.parametrize("address", [None, "http://127.0.0.1:8265"])
+def test_a_cluster_that_asks_for_a_token(monkeypatch, address):
+    import ray.job_submission
+    from ray.exceptions import AuthenticationError
+
+    def refused(where):
+        raise AuthenticationError("Missing authentication token")
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refused)
+    with pytest.raises(submission.NoCluster, match=r"RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"):
+        submission.connect(address)

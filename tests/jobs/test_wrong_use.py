@@ -112,7 +112,7 @@ CASES = {
     "missing argument": [
         (["compress", "src"], "--help"),
         (["extend", "ds", "out", "--tier", "5"], "--source"),
-        (["truncate", "ds", "out"], "a tier or a number"),
+        (["truncate", "ds", "out"], "a tier (--tier) or a number of bits a pixel (--bpp)"),
         (["export", "ds", "out"], "--ids"),
         (["query", "ds", "select 1", "--format", "parquet"], "--out"),
         (["submit"], "no verb"),

@@ -107,7 +107,8 @@ def test_a_damaged_part_is_made_again(archive, tmp_path):
     problems = found(folder)
     assert list(problems) == [part_name(1), part_name(2), part_name(3)]
     for shard, said in enumerate(problems.values(), 1):
-        assert f"remove {part_name(shard)} and {marker_name(shard)}" in said
+        there = f"{part_name(shard)} and " if folder.exists(part_name(shard)) else ""
+        assert f"remove {there}{marker_name(shard)}," in said
         for name in (part_name(shard), marker_name(shard)):
             if folder.exists(name):
                 folder.fs.rm_file(folder.full(name))
