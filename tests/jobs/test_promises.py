@@ -138,7 +138,7 @@ PROMISED = {
         "--json": False,
     },
     "doctor": {"--store": None, "--json": False},
-    "query": {"dataset": None, "sql": None, "--format": "table", "--out": None, "--json": False},
+    "query": {"dataset": None, "sql": None, "--format": "table", "--out": None, "--overwrite": False, "--json": False},
     "demo": {"out": "demo-output", "--size": 128, "--profile": "archive", "--workers": None, "--json": False},
     "train-prior": {
         "photographs": None,
