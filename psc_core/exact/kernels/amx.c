@@ -27,10 +27,6 @@ static void shape_tiles(int pixels) {
     _tile_loadconfig(&shape);
 }
 
-INLINE void store(const Conv *c, const Spot *s, int block, const vi *sums, Bounds *b) {
-    finish(c, s, block, sums, 1, ROWS, b);
-}
-
 /* Two groups (the second may be none) times B blocks. */
 INLINE void pair(const Conv *c, const Spot *spots, int many, const uint8_t *w, long size, int block, const int B,
                  Bounds *bounds) {
@@ -60,7 +56,7 @@ INLINE void pair(const Conv *c, const Spot *spots, int many, const uint8_t *w, l
         _tile_stored(3, sums[3], BYTES);
     }
     for (int g = 0; g < 2 && g < many; g++)
-        for (int b = 0; b < B; b++) store(c, spots + g, block + b, sums[2 * g + b], bounds);
+        for (int b = 0; b < B; b++) finish(c, spots + g, block + b, sums[2 * g + b], 1, ROWS, bounds);
 }
 
 static void pass_conv(const Conv *c, long first, long last) {

@@ -30,10 +30,13 @@ typedef struct {
 /* ---- levels ---- */
 
 #if defined(HAS_X86)
-static unsigned leaf_7(int part, int in_edx) { /* of CPUID: what extends AVX2 */
-    unsigned a = 7, b, c = part, d;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return in_edx ? d : a;
+#include <cpuid.h>
+
+enum { EAX, EDX };
+
+static int has_bits(int part, int in, unsigned bits) { /* of CPUID's leaf 7: what extends AVX2 */
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, part, &a, &b, &c, &d) && ((in == EDX ? d : a) & bits) == bits;
 }
 #endif
 
@@ -47,10 +50,10 @@ int psc_supports(int level) {
     if (level == AVX512VNNI) return avx512;
 #endif
 #if defined(HAS_AVXVNNI)
-    if (level == AVXVNNI) return avx2 && (leaf_7(1, 0) >> 4 & 1);
+    if (level == AVXVNNI) return avx2 && has_bits(1, EAX, 1u << 4);
 #endif
 #if defined(HAS_AMX)
-    if (level == AMX) return avx512 && (leaf_7(0, 1) >> 24 & 3) == 3 && psc_tiles_granted();
+    if (level == AMX) return avx512 && has_bits(0, EDX, 3u << 24 /* AMX-TILE, AMX-INT8 */) && psc_tiles_granted();
 #endif
     return level == PORTABLE;
 }
