@@ -204,8 +204,11 @@ def _check(config: Any) -> None:
     for key, known in _PLAIN.items():
         if (value := config.get(key, known[0])) not in known:
             raise InvalidPrior(f"{key}={value!r} has no exact form (known: {', '.join(map(repr, known))})")
-    if config.get("norm_num_groups", 32) is None:
+    groups = config.get("norm_num_groups", 32)
+    if groups is None:
         raise InvalidPrior("norm_num_groups=None has no exact form: the network must end in a group norm")
+    if groups < 1:
+        raise InvalidPrior(f"norm_num_groups={groups}: expected at least 1")
 
 
 _EMBEDDING = {"flip_sin_to_cos": True, "freq_shift": 0, "addition_time_embed_dim": None}
