@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -27,7 +28,7 @@ from pipeline.dataset.reader import Dataset
 from pipeline.dataset.results import Result, Tally
 from pipeline.dataset.schema import OK
 from pipeline.dataset.standing import standing
-from pipeline.errors import BadRequest
+from pipeline.errors import BadRequest, SourceNotFound
 from pipeline.request import Request
 from pipeline.run import DEFAULT_BATCH
 from pipeline.sources import Item, Source
@@ -189,9 +190,13 @@ def _matched(origin: Dataset, source: Source, scratch: Path) -> Listing:
 
     A row without one gets an item of its id at a path that is not there. The join may spill to disk: memory
     does not grow with the number of images.
+
+    Raises:
+        SourceNotFound: the source has not one of them.
     """
     import duckdb
 
+    there: Counter[bool] = Counter()
     listed, total = scratch / "listing.arrow", 0
     _, total = planning.spill(source.items(), listed)
     rows = scratch / "rows.parquet"
@@ -205,9 +210,12 @@ def _matched(origin: Dataset, source: Source, scratch: Path) -> Listing:
                 "select shard, id, items.* exclude (id, prompt, label, origin), rows.prompt, rows.label, rows.origin "
                 "from rows left join items using (id) order by place"
             )
-            return planning.write_shards(_shards(found.to_arrow_reader(_ROWS), source), scratch, total)
+            listing = planning.write_shards(_shards(found.to_arrow_reader(_ROWS), source, there), scratch, total)
     finally:
         connection.close()
+    if not there[True]:
+        raise SourceNotFound(f"{source.full_url} holds none of the images of {origin.folder.url}: give their source")
+    return listing
 
 
 def _write_ids(origin: Dataset, file: Path) -> None:
@@ -226,7 +234,10 @@ def _write_ids(origin: Dataset, file: Path) -> None:
             writer.write_table(pa.table([places, pa.array([shard] * count), *found, *none], schema=schema))
 
 
-def _shards(batches: Any, source: Source) -> Iterator[list[dict[str, Any]]]:
+def _shards(batches: Any, source: Source, there: Counter[bool]) -> Iterator[list[dict[str, Any]]]:
+    """``there`` counts the rows that the source has, and has not."""
     rows = (row for batch in batches for row in batch.to_pylist())
     for _, shard in groupby(rows, lambda row: row.pop("shard")):
-        yield [row if row["path"] is not None else planning.as_row(source.absent(row["id"])) for row in shard]
+        own = list(shard)
+        there.update(row["path"] is not None for row in own)
+        yield [row if row["path"] is not None else planning.as_row(source.absent(row["id"])) for row in own]

@@ -118,10 +118,13 @@ def test_it_resumes_and_refuses_other_parameters(archive, tmp_path):
 
 
 def test_wrong_use_writes_nothing(archive):
+    (archive / "others").mkdir()
+    shutil.copy(archive / "src" / "img0001.png", archive / "others" / "another.png")
     for error, options in [
         (BadRequest, {"tier": 0}),
         (BadRequest, {"tier": 1}),
         (SourceNotFound, {"source": str(archive / "nowhere")}),
+        (SourceNotFound, {"source": str(archive / "others")}),
         (PlanDiffers, {"codec": replace(FakeCodec(), fingerprint="11" * 16)}),
     ]:
         with pytest.raises(error):
